@@ -1,0 +1,1 @@
+"""One action in, one result out."""
