@@ -1,0 +1,28 @@
+"""The canonical encoding that keys and records share: same value, same bytes, on any machine."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from blake3 import blake3
+
+KEY_VERSION = 1
+"""Enters every key; raise it when the meaning of anything in a key changes, and all old keys miss."""
+
+_encode = json.JSONEncoder(ensure_ascii=True, sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+
+
+def canonical(value: Any) -> bytes:
+    """ASCII JSON with sorted keys and no spaces; lone surrogates (names that are not UTF-8) survive."""
+    return _encode(value).encode("ascii")
+
+
+def key(purpose: str, value: Any) -> str:
+    """BLAKE3 hex over the purpose, the version and the value; purposes keep unlike keys apart."""
+    return blake3(canonical([purpose, KEY_VERSION, value])).hexdigest()
+
+
+def parse(data: bytes | memoryview) -> Any:
+    """The value that `canonical` wrote; ValueError if it is not JSON."""
+    return json.loads(bytes(data))

@@ -1,0 +1,76 @@
+"""Lease: the right of one process to make one action's result, held by a file lock that dies with its holder."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from typing import TYPE_CHECKING
+
+from cache.errors import StoreProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LEASES = "leases"
+POLL_SECONDS = 0.02
+"""How often a waiter looks again; the kernel offers no lock that is both awaitable and cancellable."""
+
+
+class Lease:
+    """Holds `STORE/leases/KEY` until `release`. A killed holder loses it at once, so no lease is held for ever."""
+
+    def __init__(self, path: str, fd: int) -> None:
+        self._path = path
+        self._fd = fd
+
+    def release(self) -> None:
+        # Unlinked while still locked: whoever locks the old file next sees that its name is gone and tries anew.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)
+        os.close(self._fd)
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def acquire(
+    store: str, key: str, *, cancelled: Callable[[], bool], waiting: Callable[[], None] = lambda: None
+) -> Lease | None:
+    """Wait for the lease on a key; None when `cancelled` became true. `waiting` is called once if somebody has it.
+
+    Threads of one process exclude each other too. Raises StoreProblem.
+    """
+    directory = os.path.join(store, LEASES)
+    path = os.path.join(directory, key)
+    told = False
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        while not cancelled():
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(fd)
+                if not told:
+                    told = True
+                    waiting()
+                time.sleep(POLL_SECONDS)
+                continue
+            if _same(path, fd):
+                return Lease(path, fd)
+            os.close(fd)
+    except OSError as error:
+        raise StoreProblem(f"cannot write to the store {store}: {error.strerror}") from None
+    return None
+
+
+def _same(path: str, fd: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(fd))
+    except FileNotFoundError:
+        return False

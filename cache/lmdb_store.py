@@ -1,0 +1,325 @@
+"""The local store: LMDB for records and small blobs, one file each for large blobs, one writer that groups commits."""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+import lmdb
+
+from cache.digest import Digest
+from cache.errors import StoreProblem
+from cache.run_dir import RunDirectory, remove_tree
+from cache.store import TABLES, Batch, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+FORMAT = b"1"
+"""Version of the layout; a store of another version is refused, never converted in place."""
+MAP_SIZE = 1 << 38
+"""Address space for LMDB, 256 GiB; the file only grows as it is used."""
+INLINE_LIMIT = 32 << 10
+"""Blobs up to this many bytes live in LMDB: one commit instead of a file, its fsync and its directory's."""
+GROUP_LIMIT = 1000
+"""Batches in one transaction at most, so that a flood of puts does not hold back the first ones for long."""
+MAX_KEY = 500
+"""LMDB's own limit is 511 bytes; longer keys are a bug of ours or an absurd path, and are hashed."""
+
+_BLOBS = "blobs"
+_DELETED = object()
+
+
+class LmdbStore:
+    """A `Store` in one directory. Several processes may use the same one."""
+
+    def __init__(self, directory: str) -> None:
+        """Open or create. Raises StoreProblem with what to do."""
+        self.directory = os.path.abspath(directory)
+        try:
+            os.makedirs(os.path.join(self.directory, _BLOBS), mode=0o700, exist_ok=True)
+            self._env = lmdb.open(
+                self.directory, map_size=MAP_SIZE, max_dbs=len(TABLES) + 2, mode=0o600, max_readers=1024, metasync=True
+            )
+            self._open_tables()
+        except (OSError, lmdb.Error) as error:
+            raise StoreProblem(
+                f"cannot open the store {self.directory}: {_reason(error)}",
+                hint="choose another directory with --store or BUILDGRAPH_STORE",
+            ) from None
+        self._lock = threading.Condition()
+        self._queue: list[tuple[Batch, Future[None]]] = []
+        self._pending: dict[tuple[str, str], bytes | object] = {}
+        self._pending_blobs: dict[Digest, bytes | str] = {}
+        self._files: dict[Digest, str] = {}
+        self._writer: threading.Thread | None = None
+        self._closing = False
+        self._failure: StoreProblem | None = None
+        self._run: RunDirectory | None = None
+        self._counter = 0
+
+    def _open_tables(self) -> None:
+        names = [*TABLES, _BLOBS]
+        with self._env.begin(buffers=False) as txn:
+            meta = txn.get(b"format")
+        if meta is None:
+            self._env.open_db(b"meta", create=True)
+            with self._env.begin(write=True) as txn:
+                txn.put(b"format", FORMAT, overwrite=False)
+                meta = txn.get(b"format")
+        if meta != FORMAT:
+            raise OSError(0, f"it has layout version {meta!r}, this program knows {FORMAT!r}")
+        self._dbs = {name: self._env.open_db(name.encode(), create=True) for name in names}
+
+    # reading
+
+    def get(self, table: Table, key: str) -> bytes | None:
+        return self.get_many(table, (key,)).get(key)
+
+    def get_many(self, table: Table, keys: Iterable[str]) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+        with self._lock:
+            pending = {key: self._pending.get((table, key)) for key in keys}
+        with self._env.begin(db=self._dbs[table]) as txn:
+            for key, value in pending.items():
+                if value is None:
+                    value = txn.get(_key(key))
+                if isinstance(value, bytes):
+                    found[key] = value
+        return found
+
+    def scan(self, table: Table, prefix: str = "") -> list[tuple[str, bytes]]:
+        found: dict[str, bytes | object] = {}
+        start = prefix.encode()
+        with self._env.begin(db=self._dbs[table]) as txn:
+            cursor = txn.cursor()
+            if cursor.set_range(start):
+                for raw, value in cursor.iternext():
+                    if not bytes(raw).startswith(start):
+                        break
+                    found[bytes(raw).decode("utf-8", "surrogateescape")] = bytes(value)
+        with self._lock:
+            found.update({key: value for (of, key), value in self._pending.items() if of == table})
+        return sorted((k, v) for k, v in found.items() if isinstance(v, bytes) and k.startswith(prefix))
+
+    def has_blob(self, digest: Digest) -> bool:
+        with self._lock:
+            if digest in self._pending_blobs:
+                return True
+        if digest.size <= INLINE_LIMIT:
+            with self._env.begin(db=self._dbs[_BLOBS]) as txn:
+                return txn.get(digest.hash.encode()) is not None
+        return os.path.exists(self._path(digest))
+
+    def read_blob(self, digest: Digest) -> bytes:
+        with self._lock:
+            pending = self._pending_blobs.get(digest)
+        if isinstance(pending, bytes):
+            return pending
+        if pending is None and digest.size <= INLINE_LIMIT:
+            with self._env.begin(db=self._dbs[_BLOBS]) as txn:
+                value = txn.get(digest.hash.encode())
+            if value is None:
+                raise StoreProblem(f"the store has no blob {digest}")
+            return bytes(value)
+        try:
+            with open(pending if isinstance(pending, str) else self._path(digest), "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            if pending is not None:
+                return self.read_blob(digest)  # it has just been moved to its place
+            raise StoreProblem(f"the store has no blob {digest}") from None
+        except OSError as error:
+            raise StoreProblem(f"cannot read blob {digest}: {error.strerror}") from None
+
+    def blob_path(self, digest: Digest) -> str:
+        with self._lock:
+            mine = self._files.get(digest)
+        if mine is not None and os.path.exists(mine):
+            return mine
+        path = self._path(digest)
+        if os.path.exists(path):
+            return path
+        if digest.size > INLINE_LIMIT and not self.has_blob(digest):
+            raise StoreProblem(f"the store has no blob {digest}")
+        data = self.read_blob(digest)
+        copy = self.scratch(f"blob-{digest.hash}", unique=False)
+        if not os.path.exists(copy):
+            try:
+                with open(f"{copy}.{threading.get_ident()}", "wb") as file:
+                    file.write(data)
+                os.rename(file.name, copy)
+            except OSError as error:
+                raise StoreProblem(f"cannot write to the store {self.directory}: {error.strerror}") from None
+        return copy
+
+    def scratch(self, name: str, *, unique: bool = True) -> str:
+        with self._lock:
+            if self._run is None:
+                try:
+                    self._run = RunDirectory(self.directory)
+                except OSError as error:
+                    raise StoreProblem(f"cannot write to the store {self.directory}: {error.strerror}") from None
+            self._counter += 1
+            return os.path.join(self._run.path, f"{name}-{self._counter}" if unique else name)
+
+    def _path(self, digest: Digest) -> str:
+        return os.path.join(self.directory, _BLOBS, digest.hash[:2], digest.hash[2:])
+
+    # writing
+
+    def commit(self, batch: Batch) -> None:
+        self.submit(batch).result()
+
+    def submit(self, batch: Batch) -> Future[None]:
+        future: Future[None] = Future()
+        with self._lock:
+            if self._failure is not None:
+                raise self._failure
+            for digest, data in batch.blobs.items():
+                self._pending_blobs[digest] = data
+            for file in batch.files:
+                self._pending_blobs[file.digest] = self._files[file.digest] = file.path
+            for table, key, value in batch.records:
+                self._pending[table, key] = value
+            for table, key in batch.deleted:
+                self._pending[table, key] = _DELETED
+            self._queue.append((batch, future))
+            if self._writer is None:
+                self._writer = threading.Thread(target=self._write_loop, name="store-writer", daemon=True)
+                self._writer.start()
+            self._lock.notify_all()
+        return future
+
+    def _write_loop(self) -> None:
+        while True:
+            with self._lock:
+                while not self._queue:
+                    if self._closing:
+                        return
+                    self._lock.wait()
+                group, self._queue = self._queue[:GROUP_LIMIT], self._queue[GROUP_LIMIT:]
+            failure: StoreProblem | None = None
+            try:
+                self._write([batch for batch, _ in group])
+            except (OSError, lmdb.Error) as error:
+                failure = StoreProblem(
+                    f"cannot write to the store {self.directory}: {_reason(error)}",
+                    hint="free some space, or choose another directory with --store",
+                )
+            with self._lock:
+                if failure is not None:
+                    self._failure = failure
+                queued = [batch for batch, _ in self._queue]
+                for batch, _ in group:
+                    self._forget(batch, queued)
+                self._lock.notify_all()
+            for _, future in group:
+                if failure is None:
+                    future.set_result(None)
+                else:
+                    future.set_exception(failure)
+
+    def _forget(self, batch: Batch, queued: list[Batch]) -> None:
+        """Take what is committed out of the pending view, unless a later batch says it anew."""
+        again = {(table, key) for later in queued for table, key, _ in later.records}
+        again |= {pair for later in queued for pair in later.deleted}
+        for table, key, _ in batch.records:
+            if (table, key) not in again:
+                self._pending.pop((table, key), None)
+        for pair in batch.deleted:
+            if pair not in again:
+                self._pending.pop(pair, None)
+        for digest in (*batch.blobs, *(file.digest for file in batch.files)):
+            self._pending_blobs.pop(digest, None)
+
+    def _write(self, batches: list[Batch]) -> None:
+        """Files first, then one transaction: a record is never seen without its blobs (I3)."""
+        directories = set()
+        small: dict[Digest, bytes] = {}
+        for batch in batches:
+            for digest, data in batch.blobs.items():
+                if digest.size <= INLINE_LIMIT:
+                    small[digest] = data
+                else:
+                    directories.add(self._place(digest, self._spill(digest, data)))
+            for file in batch.files:
+                if file.digest.size <= INLINE_LIMIT:
+                    with open(file.path, "rb") as opened:
+                        small[file.digest] = opened.read()
+                else:
+                    directories.add(self._place(file.digest, file.path))
+        for directory in sorted(directories - {""}):
+            _sync(directory)
+        with self._env.begin(write=True) as txn:
+            for digest, data in small.items():
+                txn.put(digest.hash.encode(), data, db=self._dbs[_BLOBS], overwrite=False)
+            for batch in batches:
+                for table, key, value in batch.records:
+                    txn.put(_key(key), value, db=self._dbs[table])
+                for table, key in batch.deleted:
+                    txn.delete(_key(key), db=self._dbs[table])
+
+    def _spill(self, digest: Digest, data: bytes) -> str:
+        path = self.scratch(f"blob-{digest.hash}")
+        with open(path, "wb") as file:
+            file.write(data)
+        return path
+
+    def _place(self, digest: Digest, path: str) -> str:
+        """Make a finished file durable under its blob's name; the directory that must be synced, or ""."""
+        final = self._path(digest)
+        if os.path.exists(final):
+            return ""
+        _sync(path)
+        directory = os.path.dirname(final)
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        # A link, not a rename: whoever still reads the scratch file keeps a valid name.
+        try:
+            os.link(path, final)
+        except FileExistsError:
+            return ""
+        os.chmod(final, 0o400)
+        return directory
+
+    def close(self) -> None:
+        with self._lock:
+            self._closing = True
+            self._lock.notify_all()
+        if self._writer is not None:
+            self._writer.join()
+        if self._run is not None:
+            self._run.remove()
+            self._run = None
+        self._env.close()
+        if self._failure is not None:
+            raise self._failure
+
+    def discard(self, path: str) -> None:
+        """Delete something below `scratch` early; harmless if it is gone."""
+        if os.path.lexists(path):
+            remove_tree(path)
+
+
+def _key(key: str) -> bytes:
+    raw = key.encode("utf-8", "surrogateescape")
+    return raw if len(raw) <= MAX_KEY else raw[: MAX_KEY - 80] + Digest.of(raw).hash.encode()
+
+
+def _sync(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, lmdb.MapFullError):
+        return "it is full"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error)
+

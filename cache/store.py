@@ -1,0 +1,88 @@
+"""The contract of a store: blobs by digest and records by key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from concurrent.futures import Future
+
+    from cache.digest import Digest
+
+Table = Literal["recipes", "results", "layers", "stats", "names", "places", "outputs", "fetches", "forms"]
+"""Kinds of record.
+
+recipes: recipe key → content key. results: content key → Result. layers: diff_id → Layer with tar and listing.
+stats: directory of a context → what was hashed there. names: image name → image. places: where a step stands in a
+file → its last keys. outputs: op and content → the layer that first had it. fetches: URL → validators and blob.
+forms: diff_id → compressed forms that are known.
+"""
+TABLES: tuple[Table, ...] = (
+    "recipes", "results", "layers", "stats", "names", "places", "outputs", "fetches", "forms",
+)  # fmt: skip
+
+
+class NewFile(NamedTuple):
+    """A finished file in the store's scratch space that becomes a blob. path: where it is now."""
+
+    digest: Digest
+    path: str
+
+
+class Batch(NamedTuple):
+    """What becomes visible at once: every blob, then every record that names one."""
+
+    blobs: Mapping[Digest, bytes] = {}
+    files: tuple[NewFile, ...] = ()
+    records: tuple[tuple[Table, str, bytes], ...] = ()
+    deleted: tuple[tuple[Table, str], ...] = ()
+
+
+class Store(Protocol):
+    """Blobs and records of one directory. All methods may be called from several threads at once.
+
+    Whoever puts a blob has hashed its bytes while they streamed by; nobody checks them again until they cross a
+    door to another machine.
+    """
+
+    def submit(self, batch: Batch) -> Future[None]:
+        """Queue a batch; readers of this process see it now, other processes see all of it or nothing later.
+
+        When the future is done the batch is durable. Idempotent. The future raises StoreProblem.
+        """
+        ...
+
+    def commit(self, batch: Batch) -> None:
+        """`submit`, and wait until it is durable. Raises StoreProblem."""
+        ...
+
+    def get(self, table: Table, key: str) -> bytes | None:
+        """The record, or None."""
+        ...
+
+    def get_many(self, table: Table, keys: Iterable[str]) -> dict[str, bytes]:
+        """Those of the records that exist, read in one snapshot."""
+        ...
+
+    def scan(self, table: Table, prefix: str = "") -> list[tuple[str, bytes]]:
+        """All records whose key starts with the prefix, in order of their keys."""
+        ...
+
+    def has_blob(self, digest: Digest) -> bool: ...
+
+    def read_blob(self, digest: Digest) -> bytes:
+        """The whole blob. Raises StoreProblem if it is not there."""
+        ...
+
+    def blob_path(self, digest: Digest) -> str:
+        """A file that holds the blob for as long as this process runs. Raises StoreProblem if it is not there."""
+        ...
+
+    def scratch(self, name: str) -> str:
+        """A new path below this run's scratch directory, on the store's filesystem; nothing is created there."""
+        ...
+
+    def close(self) -> None:
+        """Wait for what was submitted, then let go. Raises StoreProblem if something could not be written."""
+        ...

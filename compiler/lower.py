@@ -1,0 +1,279 @@
+"""Lower: a parsed Dockerfile to the graph of what its target needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from cache.image_config import ImageConfig
+from cache.platform import Platform
+from cache.reference import InvalidReference
+from compiler.dockerfile import instructions as ast
+from compiler.dockerfile.errors import DockerfileError, did_you_mean
+from compiler.dockerfile.parser import parse_trigger
+from compiler.graph import (
+    ContextSource,
+    Graph,
+    HistoryItem,
+    HttpSource,
+    ImageSource,
+    Node,
+    ScratchSource,
+    Source,
+    StageOutput,
+)  # fmt: skip
+from compiler.scope import GlobalScope, StageScope, platform_arguments
+from compiler.stage_builder import StageBuilder
+from compiler.steps import Step, add_step, copy_step, run_step, workdir_step
+
+if TYPE_CHECKING:
+    from compiler.dockerfile.parser import Dockerfile, Stage
+    from compiler.dockerfile.source import Span
+    from compiler.options import BuildOptions
+
+SCRATCH = "scratch"
+
+
+class Image(NamedTuple):
+    """A base image that was found: what it says about itself, and its layers as a source."""
+
+    config: ImageConfig
+    source: ImageSource
+
+
+class Bases(Protocol):
+    """Finds what a Dockerfile names from outside. The only way in which lowering learns about the world."""
+
+    def image(self, name: str, platform: Platform) -> Image:
+        """Resolve an image's name. Raises InvalidReference, RemoteError."""
+        ...
+
+    def named_context(self, name: str, platform: Platform) -> Image | ContextSource | None:
+        """What --build-context says of this name; None if it says nothing. Raises as `image`."""
+        ...
+
+
+class _Lowered(NamedTuple):
+    """A stage that was lowered. node: its stage node. items: history since the base image of the first FROM."""
+
+    node: str
+    config: ImageConfig
+    scope: StageScope
+    items: tuple[HistoryItem, ...]
+
+
+class Lowering:
+    """Lowers stages when something asks for them, so only what the target needs is in the graph."""
+
+    def __init__(self, dockerfile: Dockerfile, options: BuildOptions, bases: Bases) -> None:
+        self._dockerfile = dockerfile
+        self._options = options
+        self._bases = bases
+        self._build_args = dict(options.build_args)
+        self._escape = dockerfile.directives.escape
+        self._stages: dict[int, _Lowered] = {}
+        self._names = [stage.name or str(stage.index) for stage in dockerfile.stages]
+        self.graph = Graph()
+        self.proxies: dict[str, dict[str, str]] = {}
+        target = self._find_target()
+        self._globals = GlobalScope(
+            platform_arguments(options.platform, Platform.here(), dockerfile.stages[target].name),
+            self._build_args,
+            self._escape,
+        )
+        for instruction in dockerfile.args:
+            self._globals.declare(instruction)
+        self.graph.target = self._stage(target).node
+
+    def _find_target(self) -> int:
+        wanted = self._options.target
+        stages = self._dockerfile.stages
+        if not wanted:
+            return len(stages) - 1
+        for stage in reversed(stages):
+            if stage.name == wanted.lower():
+                return stage.index
+        if wanted.isascii() and wanted.isdigit() and int(wanted) < len(stages):
+            return int(wanted)
+        names = [stage.name for stage in stages if stage.name]
+        message = f"there is no stage {wanted!r} to build as the target{did_you_mean(wanted, names)}"
+        raise DockerfileError(message, stages[-1].from_.span)
+
+    # stages
+
+    def _stage(self, number: int) -> _Lowered:
+        known = self._stages.get(number)
+        if known is None:
+            known = self._stages[number] = self._lower(self._dockerfile.stages[number])
+        return known
+
+    def _unique_name(self, stage: Stage) -> str:
+        name = self._names[stage.index]
+        # A repeated name is allowed, and the last one wins; ids must still differ.
+        return name if self._names.index(name) == stage.index else f"{name}~{stage.index}"
+
+    def _lower(self, stage: Stage) -> _Lowered:
+        span = stage.from_.span
+        name = self._unique_name(stage)
+        builder, triggers = self._base(stage, name)
+        inputs = _StageInputs(self, stage)
+        for number, text in enumerate(triggers, 1):
+            trigger = parse_trigger(text, f"ONBUILD of {stage.from_.image}", self._escape)
+            self._instruction(trigger, builder, inputs, f"{name}.on{number}")
+        for number, instruction in enumerate(stage.instructions, 1):
+            self._instruction(instruction, builder, inputs, f"{name}.{number}")
+        config = builder.config
+        if stage.index == self._target_index() and self._options.labels:
+            config = config._replace(labels=tuple(sorted({**dict(config.labels), **dict(self._options.labels)}.items())))
+        output = StageOutput(config, tuple(builder.items))
+        node = self.graph.add(Node(name, "stage", name, stage.from_.text, span, (builder.rootfs,), output))
+        return _Lowered(node.id, config, builder.scope, tuple(builder.items))
+
+    def _target_index(self) -> int:
+        return self._find_target()
+
+    def _base(self, stage: Stage, name: str) -> tuple[StageBuilder, tuple[str, ...]]:
+        """The stage's start, and the triggers that its base left for it."""
+        from_ = stage.from_
+        image = self._globals.expand(from_.image, from_.span)
+        if not image:
+            raise DockerfileError(
+                f"the base image {from_.image} is empty once its variables are replaced", from_.span.find(from_.image)
+            )
+        platform = self._platform(from_)
+        override = self._named(from_.name, platform, from_.span) if from_.name else None
+        override = override or self._named(image, platform, from_.span)
+        if isinstance(override, ContextSource):
+            raise DockerfileError(f"the named context {image!r} is a directory, not an image", from_.span)
+        if override is None:
+            earlier = self._earlier_stage(image, stage.index)
+            if earlier is not None:
+                base = self._stage(earlier)
+                scope = StageScope(self._globals, base.scope.env, base.scope.args)
+                builder = StageBuilder(name, base.node, base.config, scope, base.items)
+                return builder, base.config.on_build
+        if override is None and image == SCRATCH:
+            node = self.graph.add(Node(SCRATCH, "scratch", "", SCRATCH, None, (), ScratchSource()))
+            config = ImageConfig.empty(platform)
+        else:
+            found = override or self._image(image, platform, from_.span.find(from_.image))
+            node = self._source_node(f"image:{image}", "image", image, found.source)
+            config = found.config.with_path()
+        env = dict(entry.partition("=")[::2] for entry in config.env)
+        return StageBuilder(name, node.id, config, StageScope(self._globals, env, {}), ()), config.on_build
+
+    def _platform(self, from_: ast.From) -> Platform:
+        if not from_.platform:
+            return self._options.platform
+        text = self._globals.expand(from_.platform, from_.span)
+        from cache.errors import UsageError
+
+        try:
+            return Platform.parse(text)
+        except UsageError as error:
+            raise DockerfileError(error.message, from_.span.find("--platform")) from None
+
+    def _earlier_stage(self, name: str, before: int) -> int | None:
+        folded = name.lower()
+        found = [stage.index for stage in self._dockerfile.stages[:before] if stage.name == folded]
+        return found[-1] if found else None
+
+    def _image(self, name: str, platform: Platform, span: Span) -> Image:
+        try:
+            return self._bases.image(name, platform)
+        except InvalidReference as error:
+            raise DockerfileError(error.message, span) from None
+
+    def _named(self, name: str, platform: Platform, span: Span) -> Image | ContextSource | None:
+        try:
+            return self._bases.named_context(name, platform)
+        except InvalidReference as error:
+            raise DockerfileError(error.message, span) from None
+
+    def _source_node(self, node_id: str, kind: str, text: str, source: Source) -> Node:
+        return self.graph.add(Node(node_id, kind, "", text, None, (), source))
+
+    # instructions
+
+    def _instruction(self, instruction: ast.Instruction, builder: StageBuilder, inputs: _StageInputs, node_id: str) -> None:
+        if builder.apply(instruction):
+            return
+        step: Step | None
+        match instruction:
+            case ast.Run():
+                step, kind = run_step(instruction, builder, self._options, inputs), "run"
+                self.proxies[node_id] = builder.scope.proxies()
+            case ast.Copy():
+                step, kind = copy_step(instruction, builder, inputs), "copy"
+            case ast.Add():
+                step, kind = add_step(instruction, builder, inputs), "add"
+            case ast.Workdir():
+                step, kind = workdir_step(instruction, builder), "workdir"
+            case _:
+                raise DockerfileError(f"{instruction.text.split()[0]} cannot stand here", instruction.span)
+        if step is not None:
+            node = Node(
+                node_id, kind, builder.name, instruction.text, instruction.span, step.inputs, step.operation
+            )
+            self.graph.add(node)
+            builder.rootfs = node.id
+            builder.note(step.created_by, node.id)
+
+    # what instructions of a stage may take from
+
+    def source_for(self, name: str, stage: Stage, span: Span) -> str:
+        """The node behind `--from=NAME` in this stage."""
+        place = span.find(f"from={name}")
+        override = self._named(name, self._options.platform, place)
+        if isinstance(override, ContextSource):
+            return self._source_node(f"context:{name}", "context", name, override).id
+        if override is not None:
+            return self._source_node(f"image:{name}", "image", name, override.source).id
+        number = self._earlier_stage(name, stage.index)
+        if number is None and name.isascii() and name.isdigit():
+            number = int(name)
+            if number >= len(self._dockerfile.stages):
+                raise DockerfileError(f"there is no stage number {name}", place)
+        later = [other.index for other in self._dockerfile.stages[stage.index :] if other.name == name.lower()]
+        if number is None and later:
+            number = later[0]
+        if number is not None:
+            if number == stage.index:
+                raise DockerfileError(f"stage {name} takes from itself, which is a cycle", place)
+            if number > stage.index:
+                raise DockerfileError(f"stage {name} comes later; a stage can only take from those above it", place)
+            return self._stage(number).node
+        if name == SCRATCH:
+            return self.graph.add(Node(SCRATCH, "scratch", "", SCRATCH, None, (), ScratchSource())).id
+        near = did_you_mean(name, [other.name for other in self._dockerfile.stages if other.name])
+        try:
+            found = self._image(name, self._options.platform, place)
+        except DockerfileError:
+            raise
+        except Exception as error:
+            if near and hasattr(error, "hint"):
+                error.hint = f"no stage is called {name}{near}"
+            raise
+        return self._source_node(f"image:{name}", "image", name, found.source).id
+
+    def context_node(self) -> str:
+        return self._source_node("context", "context", "", ContextSource("")).id
+
+    def http_node(self, url: str, checksum: str) -> str:
+        return self._source_node(f"http:{url}", "http", url, HttpSource(url, checksum)).id
+
+
+class _StageInputs:
+    """`Inputs` for the steps of one stage."""
+
+    def __init__(self, lowering: Lowering, stage: Stage) -> None:
+        self._lowering = lowering
+        self._stage = stage
+
+    def source(self, name: str, span: Span) -> str:
+        return self._lowering.source_for(name, self._stage, span)
+
+    def context(self) -> str:
+        return self._lowering.context_node()
+
+    def http(self, url: str, checksum: str) -> str:
+        return self._lowering.http_node(url, checksum)

@@ -1,0 +1,282 @@
+"""Steps: RUN, COPY, ADD and WORKDIR as operations with their inputs."""
+
+from __future__ import annotations
+
+import posixpath
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from compiler import history
+from compiler.dockerfile import instructions as ast
+from compiler.dockerfile.errors import DockerfileError
+from compiler.dockerfile.mounts import parse_mount
+from worker.operation import Copy, Inline, MakeDirectory, Mount, Operation, Pattern, Run, Script
+
+if TYPE_CHECKING:
+    from compiler.dockerfile.mounts import Mount as WrittenMount
+    from compiler.dockerfile.source import Span
+    from compiler.options import BuildOptions
+    from compiler.stage_builder import StageBuilder
+
+HOSTNAME = "buildkitsandbox"
+"""What a step sees as its host's name: never the machine's, and the same as in docker's builds."""
+MAX_MODE = 0o7777
+
+
+class Inputs(Protocol):
+    """Where the files of other stages, images, contexts and URLs come from; each answers with a node's id."""
+
+    def source(self, name: str, span: Span) -> str:
+        """What `--from=NAME` means: a stage, a named context or an image. Raises DockerfileError."""
+        ...
+
+    def context(self) -> str:
+        """The build's own context."""
+        ...
+
+    def http(self, url: str, checksum: str) -> str: ...
+
+
+class Step(NamedTuple):
+    """What becomes a node. inputs: ids of the nodes, number 0 the root filesystem. created_by: for the history."""
+
+    operation: Operation
+    inputs: tuple[str, ...]
+    created_by: str
+
+
+class _InputList:
+    """Numbers the nodes that an operation takes from; the root filesystem is number 0."""
+
+    def __init__(self, rootfs: str) -> None:
+        self.ids = [rootfs]
+
+    def number(self, node_id: str) -> int:
+        # The root filesystem may be a source as well, under a number of its own.
+        if node_id not in self.ids[1:]:
+            self.ids.append(node_id)
+        return self.ids.index(node_id, 1)
+
+
+def run_step(instruction: ast.Run, stage: StageBuilder, options: BuildOptions, inputs: Inputs) -> Step:
+    """RUN. Raises DockerfileError, also for what is not supported yet."""
+    span = instruction.span
+    if instruction.security != "sandbox":
+        raise DockerfileError("RUN --security=insecure is not supported yet", span)
+    if instruction.devices:
+        raise DockerfileError("RUN --device is not supported yet", span)
+    network = instruction.network if instruction.network != "default" else options.network
+    if network == "host":
+        network = "default"  # which is the host's network, for now
+    numbers = _InputList(stage.rootfs)
+    mounts = tuple(_mount(text, stage, inputs, numbers, span) for text in instruction.mounts)
+    argv, scripts = _argv(instruction, stage)
+    if not argv:
+        raise DockerfileError("RUN has no command", span)
+    operation = Run(
+        argv=argv,
+        env=tuple(stage.scope.visible.items()),
+        cwd=stage.cwd,
+        user=stage.config.user,
+        network=network,
+        hostname=HOSTNAME,
+        mounts=mounts,
+        scripts=scripts,
+        hosts=tuple(_host(entry) for entry in options.hosts),
+        shm_size=options.shm_size,
+        ulimits=options.ulimits,
+    )
+    declared = [(name, stage.scope.visible.get(name, value or "")) for name, value in stage.declared.items()]
+    return Step(operation, tuple(numbers.ids), history.run_text(argv, sorted(declared)))
+
+
+def _argv(instruction: ast.Run, stage: StageBuilder) -> tuple[tuple[str, ...], tuple[Script, ...]]:
+    script = instruction.script
+    if script is not None:
+        body = script.content
+        if body.startswith("#!"):
+            return (f"/dev/pipes/{script.name}",), (Script(script.name, body),)
+        return (*stage.shell, body), ()
+    command = instruction.command
+    if isinstance(command, ast.ExecForm) or not instruction.heredocs:
+        return stage.command(command), ()
+    # The shell reads these heredocs itself, from the text as it stood in the Dockerfile.
+    text = command.text
+    for heredoc in instruction.heredocs:
+        text += f"\n{heredoc.body}{heredoc.name}"
+    return (*stage.shell, text), ()
+
+
+def _mount(text: str, stage: StageBuilder, inputs: Inputs, numbers: _InputList, span: Span) -> Mount:
+    written = parse_mount(text, span, lambda value: stage.scope.expand(value, span))
+    if written.type == "ssh":
+        raise DockerfileError("RUN --mount=type=ssh is not supported yet", span)
+    target = stage.absolute(written.target).rstrip("/") if written.target or written.type != "secret" else ""
+    if not target and written.type != "secret":
+        raise DockerfileError("RUN --mount cannot be mounted at /", span)
+    number = None
+    if written.type == "bind":
+        number = numbers.number(inputs.source(written.from_, span) if written.from_ else inputs.context())
+    elif written.type == "cache" and written.from_:
+        raise DockerfileError("RUN --mount=type=cache,from=… is not supported yet", span)
+    return _operation_mount(written, target, number, stage)
+
+
+def _operation_mount(written: WrittenMount, target: str, number: int | None, stage: StageBuilder) -> Mount:
+    identity = written.id
+    if written.type == "cache":
+        # The namespace keeps unlike builds on one machine apart, as docker's does.
+        namespace = stage.scope.build_argument("BUILDKIT_CACHE_MOUNT_NS")
+        identity = f"{namespace}/{written.id or target}"
+    return Mount(
+        type=written.type,
+        target=target,
+        input=number,
+        source=written.source,
+        read_only=written.read_only,
+        id=identity,
+        sharing=written.sharing,
+        size=written.size,
+        mode=written.mode or 0,
+        uid=written.uid,
+        gid=written.gid,
+        required=written.required,
+        env=written.env,
+    )
+
+
+def _host(entry: str) -> str:
+    name, _, address = entry.partition(":") if "=" not in entry else entry.partition("=")
+    return f"{address.strip('[]')}\t{name}"
+
+
+def copy_step(instruction: ast.Copy, stage: StageBuilder, inputs: Inputs) -> Step:
+    """COPY. Raises DockerfileError, also for what is not supported yet."""
+    span = instruction.span
+    if instruction.parents:
+        raise DockerfileError("COPY --parents is not supported yet", span)
+    numbers = _InputList(stage.rootfs)
+    words = [stage.scope.expand(source, span) for source in instruction.sources]
+    sources: list[Pattern | Inline] = []
+    if words:
+        node = inputs.source(instruction.from_, span) if instruction.from_ else inputs.context()
+        number = numbers.number(node)
+        sources += [Pattern(number, word) for word in words]
+    sources += _inline(instruction, stage)
+    destination, owner, mode = _placement(instruction, stage)
+    operation = Copy(
+        sources=tuple(sources),
+        destination=destination,
+        owner=owner,
+        mode=mode,
+        link=instruction.link,
+        exclude=instruction.exclude,
+        from_context=not instruction.from_,
+    )
+    return Step(operation, tuple(numbers.ids), _created_by("COPY", instruction, words, destination, owner))
+
+
+def add_step(instruction: ast.Add, stage: StageBuilder, inputs: Inputs) -> Step:
+    """ADD. Raises DockerfileError, also for what is not supported yet."""
+    span = instruction.span
+    checksum = stage.scope.expand(instruction.checksum, span) if instruction.checksum else ""
+    if checksum and not checksum.startswith("sha256:"):
+        raise DockerfileError(f"--checksum={checksum} is not of the form sha256:DIGEST", span.find("--checksum"))
+    numbers = _InputList(stage.rootfs)
+    words = [stage.scope.expand(source, span) for source in instruction.sources]
+    if checksum and (len(words) != 1 or not is_url(words[0])):
+        raise DockerfileError("--checksum needs exactly one source, which must be a URL", span.find("--checksum"))
+    sources: list[Pattern | Inline] = []
+    for word in words:
+        if is_git(word):
+            raise DockerfileError("ADD from a git repository is not supported yet", span.find(word))
+        if is_url(word):
+            name = url_file_name(word)
+            if not name:
+                raise DockerfileError(f"{word} names no file, so the destination must", span.find(word))
+            extract = instruction.unpack is True
+            sources.append(Pattern(numbers.number(inputs.http(word, checksum)), name, extract))
+        else:
+            extract = instruction.unpack is not False
+            sources.append(Pattern(numbers.number(inputs.context()), word, extract))
+    sources += _inline(instruction, stage)
+    destination, owner, mode = _placement(instruction, stage)
+    operation = Copy(tuple(sources), destination, owner, mode, instruction.link, instruction.exclude)
+    return Step(operation, tuple(numbers.ids), _created_by("ADD", instruction, words, destination, owner))
+
+
+def workdir_step(instruction: ast.Workdir, stage: StageBuilder) -> Step | None:
+    """WORKDIR: sets the working directory, and makes it unless it is `/`. Raises DockerfileError."""
+    path = stage.scope.expand(instruction.path, instruction.span)
+    if not path:
+        raise DockerfileError("WORKDIR is empty once its variables are replaced", instruction.span)
+    path = stage.absolute(path).rstrip("/") or "/"
+    stage.config = stage.config._replace(working_dir=path)
+    created_by = f"WORKDIR {path}"
+    if path == "/":
+        stage.note(created_by)
+        return None
+    return Step(MakeDirectory(path, stage.config.user), (stage.rootfs,), created_by)
+
+
+def _inline(instruction: ast.Copy | ast.Add, stage: StageBuilder) -> list[Inline]:
+    found = []
+    for heredoc in instruction.heredocs:
+        text = heredoc.content
+        if heredoc.expand:
+            text = stage.scope.expand_raw(text, instruction.span)
+        found.append(Inline(heredoc.name, text))
+    return found
+
+
+def _placement(instruction: ast.Copy | ast.Add, stage: StageBuilder) -> tuple[str, str, int | None]:
+    """Destination, owner and mode with their variables replaced."""
+    span = instruction.span
+    destination = stage.scope.expand(instruction.destination, span)
+    if not destination:
+        raise DockerfileError("the destination is empty once its variables are replaced", span)
+    owner = stage.scope.expand(instruction.chown, span) if instruction.chown else ""
+    mode = None
+    if instruction.chmod:
+        text = stage.scope.expand(instruction.chmod, span)
+        place = span.find("--chmod")
+        if not text or set(text) - set("01234567"):
+            if set(text) <= set("ugoarwxXst+-=,"):
+                raise DockerfileError("symbolic --chmod is not supported yet; write the mode in octal", place)
+            raise DockerfileError(f"--chmod={text} is not an octal mode", place)
+        mode = int(text, 8)
+        if mode > MAX_MODE:
+            raise DockerfileError(f"--chmod={text} is beyond {MAX_MODE:o}", place)
+    return stage.absolute(destination), owner, mode
+
+
+def _created_by(
+    keyword: str, instruction: ast.Copy | ast.Add, words: list[str], destination: str, owner: str
+) -> str:
+    # As docker does, without --from: what it names means nothing outside of this file.
+    flags = [f"--chown={owner}"] if owner else []
+    if instruction.chmod:
+        flags.append(f"--chmod={instruction.chmod}")
+    if instruction.link:
+        flags.append("--link")
+    names = words + [f"<<{heredoc.name}" for heredoc in instruction.heredocs]
+    return history.copy_text(keyword, flags, names, destination)
+
+
+def is_url(word: str) -> bool:
+    """Whether an ADD source is fetched from the web."""
+    return word.lower().startswith(("http://", "https://"))
+
+
+def is_git(word: str) -> bool:
+    """Whether an ADD source is a git repository."""
+    if word.startswith(("git://", "ssh://", "git@")):
+        return True
+    path = word.partition("#")[0].partition("?")[0]
+    return is_url(word) and path.endswith(".git")
+
+
+def url_file_name(url: str) -> str:
+    """The last component of the URL's path, "" for none."""
+    from urllib.parse import unquote, urlsplit
+
+    return posixpath.basename(unquote(urlsplit(url).path))

@@ -1,0 +1,131 @@
+"""Capture: what a step changed, from the overlay's upper directory into a canonical layer."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import NamedTuple
+
+from cache.entry import BLOCK, CHARACTER, DIRECTORY, FIFO, FILE, HARDLINK, OPAQUE, SYMLINK, WHITEOUT, Entry
+from cache.errors import EnvironmentProblem
+from cache.layer_writer import LayerTar, LayerWriter
+
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_OVERLAY_XATTRS = ("trusted.overlay.", "user.overlay.")
+_MACHINE_XATTRS = ("security.selinux", "security.ima", "security.evm", "system.nfs4_acl")
+"""Set by the host's policy, not by the step; they would make layers differ between machines."""
+MAX_OPEN_PATH = 2048
+"""Longer paths are opened piece by piece; the kernel takes 4,095 bytes at once."""
+
+
+class _Found(NamedTuple):
+    entry: Entry
+    inode: tuple[int, int] | None  # of files with several names
+
+
+def capture(upper: str, tar_fd: int) -> LayerTar:
+    """Write the change set below `upper` as a tar. Nothing may write to `upper` any more.
+
+    Whiteouts are 0/0 character devices; opaque directories carry `trusted.overlay.opaque` or `user.overlay.opaque`.
+    Sockets are left out, as in every image. Raises EnvironmentProblem.
+    """
+    root = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        found = _walk(root)
+        found.sort(key=lambda item: (item.entry.path, item.entry.kind == OPAQUE))
+        writer = LayerWriter(tar_fd)
+        first_names: dict[tuple[int, int], str] = {}
+        for entry, inode in found:
+            if inode is not None:
+                first = first_names.setdefault(inode, entry.path)
+                if first != entry.path:
+                    writer.add(Entry(entry.path, HARDLINK, link=first))
+                    continue
+            if entry.kind == FILE and entry.size:
+                fd = open_below(root, entry.path, _OPEN)
+                try:
+                    writer.add_file(entry, fd)
+                finally:
+                    os.close(fd)
+            else:
+                writer.add(entry)
+        return writer.finish()
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot read what the step wrote: {error.strerror}: {error.filename or ''}") from None
+    finally:
+        os.close(root)
+
+
+def _walk(root: int) -> list[_Found]:
+    found: list[_Found] = []
+    pending = [""]
+    while pending:
+        path = pending.pop()
+        fd = os.dup(root) if not path else open_below(root, path, _OPEN | os.O_DIRECTORY)
+        try:
+            with os.scandir(fd) as listing:
+                for item in listing:
+                    name = os.fsencode(item.name).decode("utf-8", "surrogateescape")
+                    child = f"{path}/{name}" if path else name
+                    status = item.stat(follow_symlinks=False)
+                    pending += _add(found, fd, item.name, child, status)
+        finally:
+            os.close(fd)
+    return found
+
+
+def _add(found: list[_Found], directory: int, name: str, path: str, status: os.stat_result) -> list[str]:
+    """Note one name; the directories to visit next."""
+    mode = status.st_mode
+    common = (stat.S_IMODE(mode), status.st_uid, status.st_gid, int(status.st_mtime))
+    inode = (status.st_dev, status.st_ino) if status.st_nlink > 1 else None
+    if stat.S_ISREG(mode):
+        xattrs, _ = _xattrs(directory, name)
+        found.append(_Found(Entry(path, FILE, *common, size=status.st_size, xattrs=xattrs), inode))
+    elif stat.S_ISDIR(mode):
+        xattrs, opaque = _xattrs(directory, name)
+        found.append(_Found(Entry(path, DIRECTORY, *common, xattrs=xattrs), None))
+        if opaque:
+            found.append(_Found(Entry(path, OPAQUE), None))
+        return [path]
+    elif stat.S_ISLNK(mode):
+        target = os.fsencode(os.readlink(name, dir_fd=directory)).decode("utf-8", "surrogateescape")
+        found.append(_Found(Entry(path, SYMLINK, *common, link=target), inode))
+    elif stat.S_ISCHR(mode) and status.st_rdev == 0:
+        # Before hardlinks: overlayfs links all whiteouts of a directory to one inode.
+        found.append(_Found(Entry(path, WHITEOUT), None))
+    elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        kind = CHARACTER if stat.S_ISCHR(mode) else BLOCK
+        major, minor = os.major(status.st_rdev), os.minor(status.st_rdev)
+        found.append(_Found(Entry(path, kind, *common, major=major, minor=minor), inode))
+    elif stat.S_ISFIFO(mode):
+        found.append(_Found(Entry(path, FIFO, *common), inode))
+    return []
+
+
+def _xattrs(directory: int, name: str) -> tuple[tuple[tuple[str, bytes], ...], bool]:
+    """Extended attributes to keep, and whether the directory is opaque."""
+    path = f"/proc/self/fd/{directory}/{name}"
+    names = os.listxattr(path, follow_symlinks=False)
+    if not names:
+        return (), False
+    opaque = any(f"{prefix}opaque" in names for prefix in _OVERLAY_XATTRS)
+    kept = sorted(name for name in names if not name.startswith(_OVERLAY_XATTRS + _MACHINE_XATTRS))
+    return tuple((name, os.getxattr(path, name, follow_symlinks=False)) for name in kept), opaque
+
+
+def open_below(root: int, path: str, flags: int) -> int:
+    """Open a path below a directory that nobody changes; also one that is longer than the kernel takes at once."""
+    raw = path.encode("utf-8", "surrogateescape")
+    if len(raw) <= MAX_OPEN_PATH:
+        return os.open(raw, flags, dir_fd=root)
+    directory = os.dup(root)
+    try:
+        while len(raw) > MAX_OPEN_PATH:
+            head, _, raw = raw[:MAX_OPEN_PATH].rpartition(b"/")[0], b"", raw[raw.rindex(b"/", 0, MAX_OPEN_PATH) + 1 :]
+            below = os.open(head, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+            os.close(directory)
+            directory = below
+        return os.open(raw, flags, dir_fd=directory)
+    finally:
+        os.close(directory)

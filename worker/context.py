@@ -1,0 +1,218 @@
+"""ContextTree: the files of a local directory that survive its ignore rules, hashed once and remembered."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from blake3 import blake3
+
+from cache import encoding
+from cache.entry import DIRECTORY, Entry
+from cache.errors import DefinitionError, EnvironmentProblem
+from worker.context_directory import ContextDirectory, entry_digest, text
+from worker.tree import Data
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cache.rootfs import Resolution
+    from cache.store import Store
+
+RACY_NANOSECONDS = 2_000_000_000
+"""A file touched this shortly before the scan may change again without its times changing: some filesystems keep times
+to two seconds (git has the same rule). Such a directory is hashed again next time."""
+MULTITHREADED_FROM = 16 << 20
+"""Bytes from which BLAKE3 over a memory map on all cores is faster than one read."""
+
+
+class Rules(Protocol):
+    """Which paths of a context do not belong to it."""
+
+    def ignored(self, path: str) -> bool: ...
+
+    def may_contain_exceptions(self, directory: str) -> bool: ...
+
+    def digest_input(self) -> str: ...
+
+
+class ContextTree:
+    """A `Tree` over a directory. Only what is asked for is read; an unchanged directory costs one stat a name.
+
+    Owners are left out (every file belongs to root in the image), so are extended attributes, and modes are freed of
+    the umask. Files must not change while the tree is in use; where that is noticed it is an error.
+    """
+
+    def __init__(self, directory: str, rules: Rules, store: Store) -> None:
+        """directory: an existing directory. Raises EnvironmentProblem."""
+        self.directory = os.path.realpath(directory)
+        self._rules = rules
+        self._store = store
+        self._started = time.time_ns()
+        identity = [self.directory, rules.digest_input()]
+        self._prefix = encoding.key("context", identity)[:32]
+        self._known: dict[str, bytes] | None = None
+        self._directories: dict[str, ContextDirectory] = {}
+        self._digests: dict[str, str] = {}
+        try:
+            self._root = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise EnvironmentProblem(f"cannot read the context {directory}: {error.strerror}") from None
+
+    # Tree
+
+    def resolve(self, path: str) -> Resolution:
+        from cache.rootfs import resolve
+
+        return resolve(self._lookup, path)
+
+    def listdir(self, path: str) -> list[str]:
+        return self._read(path).names
+
+    def walk(self, path: str) -> Iterator[tuple[Entry, int]]:
+        entries = []
+        top = self._lookup(path)
+        if top is None:
+            return
+        pending = [top[0]]
+        while pending:
+            entry = pending.pop()
+            entries.append(entry)
+            if entry.kind == DIRECTORY:
+                pending += self._read(entry.path).all_entries()
+        for entry in sorted(entries):
+            yield entry, 0
+
+    def digest(self, path: str) -> str:
+        """A Merkle digest: of a directory over the digests of what is in it."""
+        known = self._digests.get(path)
+        if known is None:
+            found = self._lookup(path)
+            if found is None:
+                raise DefinitionError(f"{path!r} is not in the context")
+            known = self._directory_digest(path) if found[0].kind == DIRECTORY else entry_digest(found[0])
+            self._digests[path] = known
+        return known
+
+    @contextlib.contextmanager
+    def data(self, entry: Entry, number: int) -> Iterator[Data]:
+        fd = self._open(entry.path, os.O_RDONLY)
+        try:
+            yield Data(fd, 0)
+        finally:
+            os.close(fd)
+
+    # reading
+
+    def _lookup(self, path: str) -> tuple[Entry, int] | None:
+        """The entry at exactly this path, following no symlink."""
+        if not path:
+            return Entry("", DIRECTORY, 0o755), 0
+        parent, _, name = path.rpartition("/")
+        above = self._lookup(parent)
+        if above is None or above[0].kind != DIRECTORY:
+            return None
+        entry = self._read(parent).entry(name)
+        return None if entry is None else (entry, 0)
+
+    def _directory_digest(self, path: str) -> str:
+        # Children first and without recursion, since contexts may be deep.
+        order = []
+        pending = [path]
+        while pending:
+            directory = pending.pop()
+            order.append(directory)
+            prefix = f"{directory}/" if directory else ""
+            pending += [prefix + name for name, _ in self._read(directory).subdirectories]
+        for directory in reversed(order):
+            listing = self._read(directory)
+            prefix = f"{directory}/" if directory else ""
+            parts = [listing.files_digest()]
+            parts += [f"{name}\0{mode:o}\0{self._digests[prefix + name]}" for name, mode in listing.subdirectories]
+            self._digests[directory] = blake3("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
+        return self._digests[path]
+
+    def _read(self, path: str) -> ContextDirectory:
+        known = self._directories.get(path)
+        if known is None:
+            statuses = self._list(path)
+            names = sorted(name for name in statuses if self._belongs(path, name, statuses[name]))
+            known = ContextDirectory(path, statuses, names, self._remembered(path), self)
+            self._directories[path] = known
+        return known
+
+    def records(self) -> list[tuple[str, bytes]]:
+        """What this scan found, for the store's `stats` table, so that the next one need not hash it again."""
+        made = ((self._key(path), listing.record()) for path, listing in self._directories.items())
+        return [(key, value) for key, value in made if value is not None]
+
+    def _list(self, path: str) -> dict[str, os.stat_result]:
+        fd = self._open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with os.scandir(fd) as listing:
+                return {text(item.name): item.stat(follow_symlinks=False) for item in listing}
+        except OSError as error:
+            raise EnvironmentProblem(f"cannot read {path or '.'} in the context: {error.strerror}") from None
+        finally:
+            os.close(fd)
+
+    def _belongs(self, directory: str, name: str, status: os.stat_result) -> bool:
+        path = f"{directory}/{name}" if directory else name
+        mode = status.st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode) or stat.S_ISFIFO(mode)):
+            return False  # sockets and devices are never part of a context
+        if not self._rules.ignored(path):
+            return True
+        if not stat.S_ISDIR(mode) or not self._rules.may_contain_exceptions(path):
+            return False
+        return bool(self._read(path).names)
+
+    def _open(self, path: str, flags: int) -> int:
+        from worker.capture import open_below
+
+        try:
+            if not path:
+                return os.open(".", flags | os.O_CLOEXEC, dir_fd=self._root)
+            return open_below(self._root, path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            raise EnvironmentProblem(f"cannot read {path or '.'} in the context: {error.strerror}") from None
+
+    def hash_file(self, path: str, size: int) -> str:
+        """BLAKE3 hex of a file's bytes."""
+        fd = self._open(path, os.O_RDONLY)
+        try:
+            if size >= MULTITHREADED_FROM:
+                return blake3(max_threads=blake3.AUTO).update_mmap(f"/proc/self/fd/{fd}").hexdigest()
+            data = os.read(fd, size + 1)
+            hasher = blake3(data)
+            while data := os.read(fd, 1 << 20):
+                hasher.update(data)
+            return hasher.hexdigest()
+        except OSError as error:
+            raise EnvironmentProblem(f"cannot read {path} in the context: {error.strerror}") from None
+        finally:
+            os.close(fd)
+
+    def read_link(self, path: str) -> str:
+        """Where a symlink points."""
+        try:
+            return text(os.readlink(os.path.join(self.directory, path)))
+        except OSError as error:
+            raise EnvironmentProblem(f"cannot read {path} in the context: {error.strerror}") from None
+
+    # what earlier scans found
+
+    def racy(self, status: os.stat_result) -> bool:
+        """Whether a file could change once more without its times telling."""
+        return self._started - max(status.st_mtime_ns, status.st_ctime_ns) <= RACY_NANOSECONDS
+
+    def _key(self, path: str) -> str:
+        return f"{self._prefix}/{path}"
+
+    def _remembered(self, path: str) -> bytes | None:
+        if self._known is None:
+            self._known = dict(self._store.scan("stats", self._prefix))
+        return self._known.get(self._key(path))

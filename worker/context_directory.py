@@ -1,0 +1,160 @@
+"""ContextDirectory: one directory of a context, what stat says of it, and the digests that are known already."""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from typing import TYPE_CHECKING
+
+from blake3 import blake3
+
+from cache import encoding
+from cache.entry import DIRECTORY, FIFO, FILE, SYMLINK, Entry
+
+if TYPE_CHECKING:
+    from worker.context import ContextTree
+
+_STATUS = struct.Struct("<QqqQQI")
+_UMASKED = {
+    **dict.fromkeys((0o664, 0o660, 0o644, 0o640, 0o600), 0o644),
+    **dict.fromkeys((0o775, 0o770, 0o755, 0o750, 0o700), 0o755),
+}
+"""Modes that differ only by the umask of whoever wrote the file count, and are copied, as with umask 022 (I1)."""
+
+_UNKNOWN = "-" * 64
+_HASH = 64
+
+
+class ContextDirectory:
+    """Files are hashed when they are asked for; the whole directory's digest comes from memory if nothing moved.
+
+    names: those that belong to the context, sorted. subdirectories: (name, mode) of the directories among them.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        statuses: dict[str, os.stat_result],
+        names: list[str],
+        remembered: bytes | None,
+        tree: ContextTree,
+    ) -> None:
+        """remembered: what `record` gave in an earlier scan."""
+        self.path = path
+        self.names = names
+        self.subdirectories = [
+            (name, _mode(statuses[name])) for name in names if stat.S_ISDIR(statuses[name].st_mode)
+        ]
+        self._statuses = statuses
+        self._belonging = frozenset(names)
+        self._tree = tree
+        self._entries: dict[str, Entry] = {}
+        self._signature = self._sign()
+        self._remembered = remembered
+        self._unchanged = remembered is not None and remembered[:_HASH] == self._signature.encode()
+        self._known: dict[str, list[str]] | None = None
+        self._digest = ""
+        if self._unchanged and remembered is not None:
+            digest = remembered[_HASH : 2 * _HASH].decode()
+            self._digest = "" if digest == _UNKNOWN else digest
+
+    def entry(self, name: str) -> Entry | None:
+        """The name as it will stand in the image, or None if it does not belong to the context."""
+        known = self._entries.get(name)
+        if known is None and name in self._belonging:
+            known = self._entries[name] = self._make(name)
+        return known
+
+    def all_entries(self) -> list[Entry]:
+        return [entry for name in self.names if (entry := self.entry(name)) is not None]
+
+    def files_digest(self) -> str:
+        """BLAKE3 hex over everything in here but directories."""
+        if not self._digest:
+            files = [entry for entry in self.all_entries() if entry.kind != DIRECTORY]
+            rows = [f"{entry_digest(entry)}{entry.path.rpartition('/')[2]}" for entry in files]
+            self._digest = blake3("\n".join(rows).encode("utf-8", "surrogateescape")).hexdigest()
+        return self._digest
+
+    def record(self) -> bytes | None:
+        """What to remember of this scan; None if that is known already or may be wrong soon."""
+        files = {
+            name: [entry.digest, _describe(self._statuses[name])]
+            for name, entry in self._entries.items()
+            if entry.kind == FILE and not self._tree.racy(self._statuses[name])
+        }
+        if not files or (self._unchanged and self._known is None):
+            return None
+        racy = any(self._tree.racy(self._statuses[name]) for name in self.names if name not in self._directories())
+        digest = _UNKNOWN if racy or not self._digest else self._digest
+        value = self._signature.encode() + digest.encode() + encoding.canonical({**self._still_known(), **files})
+        return None if value == self._remembered else value
+
+    def _directories(self) -> set[str]:
+        return {name for name, _ in self.subdirectories}
+
+    def _still_known(self) -> dict[str, list[str]]:
+        known = self._memory()
+        return {
+            name: known[name]
+            for name in self.names
+            if name in known and known[name][1] == _describe(self._statuses[name])
+        }
+
+    def _memory(self) -> dict[str, list[str]]:
+        if self._known is None:
+            self._known = {} if self._remembered is None else encoding.parse(self._remembered[2 * _HASH :])
+        return self._known
+
+    def _sign(self) -> str:
+        """A digest of all that stat says of the names; of directories only their modes, as their times move with every
+        file below."""
+        parts = []
+        for name in sorted(self._statuses):
+            status = self._statuses[name]
+            if stat.S_ISDIR(status.st_mode):
+                parts.append(f"{name}/{status.st_mode}".encode("utf-8", "surrogateescape"))
+                continue
+            numbers = _STATUS.pack(
+                status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev, status.st_mode
+            )
+            parts.append(numbers + name.encode("utf-8", "surrogateescape"))
+        return blake3(b"\0".join(parts)).hexdigest()
+
+    def _make(self, name: str) -> Entry:
+        status = self._statuses[name]
+        path = f"{self.path}/{name}" if self.path else name
+        modified = int(status.st_mtime)
+        if stat.S_ISREG(status.st_mode):
+            known = self._memory().get(name)
+            usable = known is not None and known[1] == _describe(status) and not self._tree.racy(status)
+            digest = known[0] if known is not None and usable else self._tree.hash_file(path, status.st_size)
+            return Entry(path, FILE, _mode(status), mtime=modified, size=status.st_size, digest=digest)
+        if stat.S_ISLNK(status.st_mode):
+            return Entry(path, SYMLINK, 0o777, mtime=modified, link=self._tree.read_link(path))
+        if stat.S_ISDIR(status.st_mode):
+            return Entry(path, DIRECTORY, _mode(status), mtime=modified)
+        return Entry(path, FIFO, _mode(status), mtime=modified)
+
+
+def entry_digest(entry: Entry) -> str:
+    """BLAKE3 hex of what an entry says beside its name and time."""
+    fields = f"{entry.kind}\0{entry.mode:o}\0{entry.size}\0{entry.digest}\0{entry.link}"
+    return blake3(fields.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def text(name: str) -> str:
+    """A name from the operating system with the surrogate escapes of UTF-8, whatever the locale is."""
+    return os.fsencode(name).decode("utf-8", "surrogateescape")
+
+
+def _mode(status: os.stat_result) -> int:
+    mode = stat.S_IMODE(status.st_mode)
+    return mode & ~0o777 | _UMASKED.get(mode & 0o777, mode & 0o777)
+
+
+def _describe(status: os.stat_result) -> str:
+    return (
+        f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino} {status.st_dev} {status.st_mode}"
+    )

@@ -1,0 +1,119 @@
+"""Execute COPY, ADD and WORKDIR: plan a layer from indexes and trees, then write it."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from blake3 import blake3
+
+from cache.entry import DIRECTORY, FILE, Entry
+from cache.rootfs import Rootfs
+from worker.archive import unpack
+from worker.copy_plan import CopyPlan
+from worker.ignore import IgnoreRules
+from worker.operation import Copy, Inline, MakeDirectory, Pattern
+from worker.selection import Match, select, selection_digest
+from worker.tree import FileTree, Tree
+from worker.users import resolve_owner, resolve_user
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from cache.store import Store
+
+INLINE_MODE = 0o644
+
+
+def plan_copy(operation: Copy, trees: Mapping[int, Tree], rootfs: Rootfs, store: Store) -> CopyPlan:
+    """All that a COPY or ADD writes. trees: by number of input. Raises DefinitionError, EnvironmentProblem."""
+    below = Rootfs([]) if operation.link else rootfs
+    owner = _owner(operation, rootfs)
+    now = int(time.time())
+    plan = CopyPlan(below, owner=owner, mode=operation.mode, now=now)
+    keep = _keep(operation)
+    chosen: list[tuple[Tree, Match, bool]] = []
+    for source in operation.sources:
+        if isinstance(source, Inline):
+            tree: Tree = _inline(source, now)
+            matches = select(tree, source.name)
+            extract = False
+        else:
+            tree, extract = trees[source.input], source.extract
+            matches = select(tree, source.path)
+        chosen += [(tree, match, extract) for match in matches if keep is None or keep(match.name)]
+    found = below.resolve(operation.destination.strip("/"))
+    existing = found.entry is not None and found.entry.kind == DIRECTORY
+    into = operation.destination.endswith("/") or existing or len(chosen) > 1
+    for tree, match, extract in chosen:
+        if match.entry.kind == DIRECTORY:
+            plan.content(found.path, tree, match.path, keep=keep)
+            continue
+        archive = unpack(tree, match, store) if extract and match.entry.kind == FILE else None
+        if archive is not None:
+            plan.content(found.path, archive, "", replace=True)
+        elif into:
+            plan.file(f"{found.path}/{match.name}".lstrip("/"), tree, match.entry, match.number)
+        else:
+            plan.file(found.path, tree, match.entry, match.number)
+    return plan
+
+
+def plan_directory(operation: MakeDirectory, rootfs: Rootfs) -> CopyPlan:
+    """What a WORKDIR writes: nothing if the directory is there. Raises DefinitionError."""
+    user = resolve_user(operation.owner, rootfs.read_small("etc/passwd"), rootfs.read_small("etc/group"))
+    plan = CopyPlan(rootfs, owner=(user.uid, user.gid), mode=None, now=int(time.time()))
+    plan.directory(rootfs.resolve(operation.path).path)
+    if not plan.made:
+        return CopyPlan(rootfs, owner=None, mode=None, now=0)
+    return plan
+
+
+def copy_facts(operation: Copy, trees: Mapping[int, Tree], rootfs: Rootfs) -> dict[str, Any]:
+    """What the content key of a COPY or ADD counts beside the operation: sources, destination facts, owner numbers."""
+    facts: dict[str, Any] = {"sources": [source_digest(source, trees, operation) for source in operation.sources]}
+    if not operation.link:
+        facts["destination"] = rootfs.resolve(operation.destination.strip("/")).facts
+    facts["owner"] = _owner(operation, rootfs)
+    return facts
+
+
+def directory_facts(operation: MakeDirectory, rootfs: Rootfs) -> dict[str, Any]:
+    """What the content key of a WORKDIR counts beside the operation."""
+    user = resolve_user(operation.owner, rootfs.read_small("etc/passwd"), rootfs.read_small("etc/group"))
+    return {"destination": rootfs.resolve(operation.path).facts, "owner": (user.uid, user.gid)}
+
+
+def source_digest(source: Pattern | Inline, trees: Mapping[int, Tree], operation: Copy) -> str:
+    """The digest of just what this source selects. Raises DefinitionError."""
+    if isinstance(source, Inline):
+        return ""  # its text is part of the operation
+    return selection_digest(trees[source.input], source.path, _keep(operation))
+
+
+def _keep(operation: Copy) -> Callable[[str], bool] | None:
+    if not operation.exclude:
+        return None
+    rules = IgnoreRules.from_patterns(operation.exclude)
+    return lambda path: not rules.ignored(path)
+
+
+def _owner(operation: Copy, rootfs: Rootfs) -> tuple[int, int] | None:
+    if operation.owner:
+        return resolve_owner(operation.owner, rootfs.read_small("etc/passwd"), rootfs.read_small("etc/group"))
+    return (0, 0) if operation.from_context else None
+
+
+def _inline(source: Inline, now: int) -> FileTree:
+    data = source.text.encode("utf-8", "surrogateescape")
+    entry = Entry(source.name, FILE, INLINE_MODE, mtime=now, size=len(data), digest=blake3(data).hexdigest())
+
+    def open_memory() -> int:
+        fd = os.memfd_create("heredoc")
+        with open(fd, "wb", closefd=False) as memory:
+            memory.write(data)
+        return fd
+
+    return FileTree(entry, open_memory)
+

@@ -1,0 +1,144 @@
+"""Execute an action: the same code in the build's own process and in a worker of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import queue
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from cache import encoding
+from cache.result import Layer, Result
+from cache.store import Batch, Table
+from worker.copy import plan_copy, plan_directory
+from worker.copy_write import write_plan
+from worker.operation import Copy, MakeDirectory, Run, key_form
+from worker.output import Output
+from worker.run import Machine, Runner, RunScratch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cache.layer_writer import LayerTar
+    from cache.lmdb_store import LmdbStore
+    from worker.action import Action, Order
+    from worker.library import LayerLibrary
+
+
+class Executor:
+    """Executes actions of one build. Threads may call `execute` at the same time.
+
+    machine: made when the first RUN comes; a build of copies alone needs no runtime and no rights.
+    """
+
+    def __init__(self, store: LmdbStore, library: LayerLibrary, machine: Callable[[], Machine]) -> None:
+        self._store = store
+        self._library = library
+        self._machine = machine
+        self._lock = threading.Lock()
+        self._runner: Runner | None = None
+        self._made_by = f"{_user()}@{socket.gethostname()}"
+        self._cleaner = _Cleaner()
+
+    def execute(self, action: Action, order: Order) -> Result:
+        """Make the action's result and submit it to the store with everything that it names.
+
+        The result is durable once the store is closed or a later commit returned. Raises StepFailed for a RUN that
+        failed, DefinitionError, EnvironmentProblem, RemoteError, Cancelled.
+        """
+        started = time.monotonic()
+        output = Output(self._store, order.show, order.secrets.values())
+        scratch: RunScratch | None = None
+        operation = action.operation
+        try:
+            if isinstance(operation, Run):
+                scratch = self._get_runner().run(action, order, output)
+                layer, batch = self._library.write_layer(scratch.capture)
+            else:
+                layer, batch = self._library.write_layer(self._writer(action))
+        finally:
+            if scratch is not None:
+                self._cleaner.discard(scratch.path)
+        log, log_batch = output.keep()
+        layer, batch = self._earlier(action, layer, batch)
+        result = Result(layer, log, time.monotonic() - started, time.time(), self._made_by)
+        record = encoding.canonical(result.to_json())
+        self._store.submit(
+            Batch(
+                blobs={**batch.blobs, **log_batch.blobs},
+                files=batch.files + log_batch.files,
+                records=(*batch.records, ("results", action.key, record)),
+            )
+        )
+        return result
+
+    def close(self) -> None:
+        """Wait for what is still being tidied up."""
+        self._cleaner.close()
+
+    def _get_runner(self) -> Runner:
+        with self._lock:
+            if self._runner is None:
+                self._runner = Runner(self._library, self._store.directory, self._machine())
+            return self._runner
+
+    def _writer(self, action: Action) -> Callable[[int], LayerTar]:
+        operation = action.operation
+        rootfs = self._library.rootfs(action.rootfs)
+        if isinstance(operation, MakeDirectory):
+            plan = plan_directory(operation, rootfs)
+        else:
+            assert isinstance(operation, Copy)
+            trees = {
+                number: self._library.tree(given) if isinstance(given, tuple) else given
+                for number, given in enumerate(action.inputs)
+                if number > 0
+            }
+            plan = plan_copy(operation, trees, rootfs, self._store)
+        return lambda fd: write_plan(plan, fd)
+
+    def _earlier(self, action: Action, layer: Layer, batch: Batch) -> tuple[Layer, Batch]:
+        """The layer that the same operation made before, if it said the same: image digests then stay put."""
+        key = encoding.key("output", [key_form(action.operation), layer.content])
+        record = self._store.get("outputs", key)
+        if record is not None:
+            earlier = Layer.from_json(encoding.parse(record))
+            if earlier.diff_id == layer.diff_id or (earlier.tar is not None and self._store.has_blob(earlier.tar)):
+                return earlier, Batch()
+        mine: tuple[Table, str, bytes] = ("outputs", key, encoding.canonical(layer.to_json()))
+        return layer, batch._replace(records=(*batch.records, mine))
+
+
+class _Cleaner:
+    """Deletes steps' directories beside the build: 20,000 files take longer than many a step."""
+
+    def __init__(self) -> None:
+        self._paths: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def discard(self, path: str) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._loop, name="cleaner", daemon=True)
+            self._thread.start()
+        self._paths.put(path)
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._paths.put(None)
+            self._thread.join()
+
+    def _loop(self) -> None:
+        from cache.run_dir import remove_tree
+
+        while (path := self._paths.get()) is not None:
+            with contextlib.suppress(OSError):
+                remove_tree(path)
+
+
+def _user() -> str:
+    # In a user namespace everybody is root; the environment knows the name that a colleague would recognise.
+    return os.environ.get("SUDO_USER") or os.environ.get("USER") or getpass.getuser()

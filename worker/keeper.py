@@ -1,0 +1,240 @@
+"""The keeper: a small, single-threaded process that owns every mount and container of a build and dies with it.
+
+It is the first process of a PID namespace and alone in a mount namespace. When the build dies, however it dies, the
+kernel kills the keeper, with it everything in its PID namespace, and then nothing holds the mounts any more (I6).
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+from typing import Any, NoReturn
+
+from worker import mounts
+
+MESSAGE_LIMIT = 192 << 10
+"""Bytes of one request; the kernel's default socket buffer holds 208 KiB. 500 lowers with long paths fit."""
+FDS_LIMIT = 64
+"""File descriptors of one request: the output, the bundle and the secrets."""
+OVERLAY_OPTIONS: list[tuple[str, str | None]] = [
+    ("redirect_dir", "off"), ("metacopy", "off"), ("index", "off"), ("xino", "off"),
+]  # fmt: skip
+
+
+def fork(root: str, *, userxattr: bool, cgroups: bool) -> tuple[int, socket.socket]:
+    """Start the keeper: its process id, and the socket to talk to it. Call this before any thread starts.
+
+    root: an empty directory that the keeper covers with a tmpfs of its own. userxattr: overlays keep their marks in
+    `user.overlay.*`, as an ordinary user's must. cgroups: the runtime needs to see the host's cgroups (runc).
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    parent = os.getpid()
+    child = os.fork()
+    if child == 0:
+        try:
+            mounts.die_with_parent(signal.SIGKILL)
+            if os.getppid() != parent:
+                os._exit(0)
+            _detach(theirs)
+            mounts.unshare(mounts.CLONE_NEWNS | mounts.CLONE_NEWPID)
+            if os.fork() == 0:
+                mounts.die_with_parent(signal.SIGKILL)
+                _serve(theirs, root, userxattr, cgroups)
+            os.wait()
+        except OSError as error:
+            _answer(theirs, {"id": 0, "error": str(error), "errno": error.errno})
+        finally:
+            os._exit(0)
+    theirs.close()
+    return child, ours
+
+
+def _detach(theirs: socket.socket) -> None:
+    """Leave the terminal's process group, the inherited descriptors and the handlers of the build behind."""
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    keep = theirs.fileno()
+    os.closerange(3, keep)
+    os.closerange(keep + 1, 1 << 20)
+
+
+def _serve(connection: socket.socket, root: str, userxattr: bool, cgroups: bool) -> NoReturn:
+    try:
+        _prepare(root, cgroups)
+        keeper = _Keeper(connection, root, userxattr)
+        _answer(connection, {"id": 0})
+        keeper.loop()
+    except OSError as error:
+        _answer(connection, {"id": 0, "error": str(error), "errno": error.errno})
+    finally:
+        os._exit(0)
+
+
+def _prepare(root: str, cgroups: bool) -> None:
+    """Make the namespace private, give it the PID namespace's /proc and room for bundles."""
+    mounts.mount("none", "/", None, mounts.MS_REC | mounts.MS_PRIVATE)
+    mounts.mount("proc", "/proc", "proc", mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC)
+    if not cgroups and os.path.isdir("/sys/fs/cgroup"):
+        # Steps get no cgroup; and crun refuses a hybrid hierarchy (v1 with v2 at `unified`) that it can see.
+        mounts.mount("none", "/sys/fs/cgroup", "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC)
+    mounts.mount("buildgraph", root, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, "mode=0700")
+    for name in ("state", "lower", "step"):
+        os.mkdir(os.path.join(root, name), 0o700)
+
+
+class _Keeper:
+    """Answers requests in the order in which their containers end."""
+
+    def __init__(self, connection: socket.socket, root: str, userxattr: bool) -> None:
+        self._connection = connection
+        self._root = root
+        self._overlay = [*OVERLAY_OPTIONS, ("userxattr", None)] if userxattr else OVERLAY_OPTIONS
+        self._lowers: dict[str, str] = {}
+        self._running: dict[int, tuple[int, list[str]]] = {}
+
+    def loop(self) -> None:
+        readable, writable = os.pipe()
+        os.set_blocking(writable, False)
+        os.set_blocking(readable, False)
+        signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        poll = select.poll()
+        poll.register(self._connection, select.POLLIN)
+        poll.register(readable, select.POLLIN)
+        while True:
+            for fd, _ in poll.poll():
+                if fd == readable:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(readable, 4096)
+                    self._reap()
+                elif not self._receive():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(-1, signal.SIGKILL)
+                    return
+
+    def _receive(self) -> bool:
+        fds = array.array("i")
+        data, ancillary, _, _ = self._connection.recvmsg(MESSAGE_LIMIT, socket.CMSG_LEN(FDS_LIMIT * fds.itemsize))
+        for level, kind, payload in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        if not data:
+            return False
+        request = json.loads(data)
+        try:
+            if request["op"] == "kill":
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(-1, signal.SIGKILL)
+                _answer(self._connection, {"id": request["id"]})
+            else:
+                self._run(request, fds)
+        except OSError as error:
+            _answer(self._connection, {"id": request["id"], "error": str(error), "errno": error.errno})
+        finally:
+            for fd in fds:
+                os.close(fd)
+        return True
+
+    def _run(self, request: dict[str, Any], fds: array.array[int]) -> None:
+        """Mount what the step needs and start its container; `_reap` answers when it ends."""
+        step = os.path.join(self._root, "step", str(request["id"]))
+        os.mkdir(step, 0o700)
+        mounted: list[str] = []
+        try:
+            for view in request["views"]:
+                target = os.path.join(step, view["name"])
+                os.mkdir(target)
+                self._mount_view(view, target)
+                mounted.append(target)
+            for name, (number, mode, uid, gid) in request["files"].items():
+                _copy(fds[number], os.path.join(step, name), mode, uid, gid)
+            pid = os.posix_spawn(
+                request["argv"][0],
+                request["argv"],
+                {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, fds[0], 1),
+                    (os.POSIX_SPAWN_DUP2, fds[0], 2),
+                ],
+                setsigdef=[signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGCHLD, signal.SIGXFSZ],
+            )
+        except BaseException:
+            self._clear(step, mounted)
+            raise
+        self._running[pid] = (request["id"], mounted)
+
+    def _mount_view(self, view: dict[str, Any], target: str) -> None:
+        """An overlay over the view's layers, lowest first; read-only if it has no upper directory."""
+        lowers = [self._lower(lower) for lower in view["lowers"]]
+        attributes = 0
+        options = [("lowerdir+", path) for path in reversed(lowers)]
+        if view["upper"] is None:
+            attributes = mounts.MOUNT_ATTR_RDONLY
+            if len(lowers) == 1:
+                mounts.mount(lowers[0], target, None, mounts.MS_BIND)
+                return
+        else:
+            options += [("upperdir", view["upper"]), ("workdir", view["work"])]
+        # volatile: unmounting syncs nothing (350 ms saved); what is kept is synced when it is published.
+        extra: list[tuple[str, str | None]] = [] if view["upper"] is None else [("volatile", None)]
+        mounts.mount_filesystem("overlay", target, [*options, *extra, *self._overlay], attributes)
+
+    def _lower(self, lower: dict[str, str]) -> str:
+        """Where a layer is mounted; an EROFS image is mounted once for the whole build."""
+        if "directory" in lower:
+            return lower["directory"]
+        path = self._lowers.get(lower["image"])
+        if path is None:
+            path = os.path.join(self._root, "lower", str(len(self._lowers)))
+            os.mkdir(path)
+            options = [("source", lower["image"]), ("device", lower["tar"])]
+            mounts.mount_filesystem("erofs", path, list(options), mounts.MOUNT_ATTR_RDONLY)
+            self._lowers[lower["image"]] = path
+        return path
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            known = self._running.pop(pid, None)
+            if known is not None:
+                number, mounted = known
+                self._clear(os.path.join(self._root, "step", str(number)), mounted)
+                _answer(self._connection, {"id": number, "status": os.waitstatus_to_exitcode(status)})
+
+    def _clear(self, step: str, mounted: list[str]) -> None:
+        for target in reversed(mounted):
+            with contextlib.suppress(OSError):
+                mounts.unmount(target)
+        shutil.rmtree(step, ignore_errors=True)
+
+
+def _copy(source: int, target: str, mode: int, uid: int, gid: int) -> None:
+    with open(target, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+        os.fchown(file.fileno(), uid, gid)
+        os.fchmod(file.fileno(), mode)
+        os.lseek(source, 0, os.SEEK_SET)
+        while data := os.read(source, 1 << 20):
+            file.write(data)
+
+
+def _answer(connection: socket.socket, reply: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):
+        connection.send(json.dumps(reply).encode())

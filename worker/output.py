@@ -1,0 +1,104 @@
+"""Output: what a step prints, line by line to whoever watches and whole into the store, without secrets."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from typing import TYPE_CHECKING
+
+from blake3 import blake3
+
+from cache.digest import Digest
+from cache.store import Batch, NewFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from cache.store import Store
+
+MEMORY_LIMIT = 1 << 20
+"""Bytes of a log that are held in memory; beyond that it goes to a scratch file."""
+LINE_LIMIT = 64 << 10
+"""A line that goes on longer is shown and kept in pieces."""
+TAIL_LINES = 20
+"""Last lines that are kept at hand for the message of a failed step."""
+REDACTED = b"[secret]"
+REDACT_FROM = 4
+"""Secrets and lines of secrets shorter than this are not redacted: they would blot out ordinary text."""
+
+
+class Output:
+    """Collects one step's output from one thread. secrets: values that must not be shown or kept."""
+
+    def __init__(self, store: Store, show: Callable[[str], None], secrets: Iterable[bytes] = ()) -> None:
+        self._store = store
+        self._show = show
+        self._secrets = sorted(_pieces(secrets), key=len, reverse=True)
+        self._line_limit = LINE_LIMIT + max(map(len, self._secrets), default=0)
+        self._partial = b""
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._hash = blake3()
+        self._file: int | None = None
+        self._path = ""
+        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
+
+    def read_from(self, fd: int) -> None:
+        """Take everything until the last writer is gone. Raises OSError, for a full disk among others."""
+        while chunk := os.read(fd, 64 << 10):
+            lines = (self._partial + chunk).split(b"\n")
+            self._partial = lines.pop()
+            for line in lines:
+                self._line(line, b"\n")
+            if len(self._partial) > self._line_limit:
+                # Keep back what could be the beginning of a secret.
+                cut = len(self._partial) - (self._line_limit - LINE_LIMIT)
+                self._partial, rest = self._redact(self._partial)[:cut], self._partial[cut:]
+                self._line(self._partial, b"")
+                self._partial = rest
+        if self._partial:
+            self._line(self._partial, b"")
+            self._partial = b""
+
+    def keep(self) -> tuple[Digest | None, Batch]:
+        """The log's digest, None if nothing was printed, and the batch that puts it into the store."""
+        if not self._size:
+            return None, Batch()
+        digest = Digest(self._hash.hexdigest(), self._size)
+        if self._file is None:
+            return digest, Batch(blobs={digest: b"".join(self._chunks)})
+        os.close(self._file)
+        self._file = None
+        return digest, Batch(files=(NewFile(digest, self._path),))
+
+    def _line(self, line: bytes, end: bytes) -> None:
+        line = self._redact(line)
+        text = line.decode("utf-8", "replace").rstrip("\r")
+        self.tail.append(text)
+        self._show(text)
+        data = line + end
+        self._hash.update(data)
+        self._size += len(data)
+        if self._file is not None:
+            os.write(self._file, data)
+            return
+        self._chunks.append(data)
+        if self._size > MEMORY_LIMIT:
+            self._path = self._store.scratch("log")
+            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            os.write(self._file, b"".join(self._chunks))
+            self._chunks.clear()
+
+    def _redact(self, data: bytes) -> bytes:
+        for secret in self._secrets:
+            data = data.replace(secret, REDACTED)
+        return data
+
+
+def _pieces(secrets: Iterable[bytes]) -> set[bytes]:
+    pieces = set()
+    for secret in secrets:
+        for line in secret.split(b"\n"):
+            if len(line.strip()) >= REDACT_FROM:
+                pieces.add(line.strip())
+    return pieces

@@ -1,0 +1,145 @@
+"""The mounts that a RUN asks for, turned into what the keeper and the sandbox need."""
+
+from __future__ import annotations
+
+import posixpath
+from typing import TYPE_CHECKING
+
+from cache.entry import DIRECTORY
+from cache.errors import DefinitionError, EnvironmentProblem
+from worker.action import Action, Cancelled, Order
+from worker.cache_mounts import open_cache
+from worker.copy_plan import CopyPlan
+from worker.copy_write import write_plan
+from worker.keeper_client import BundleFile, View
+from worker.mount_points import MountPoint, real_target
+from worker.sandbox import Bind, Tmpfs
+
+if TYPE_CHECKING:
+    import contextlib
+    from collections.abc import Callable, Sequence
+
+    from cache.result import Layer
+    from cache.rootfs import Rootfs
+    from worker.library import LayerLibrary
+    from worker.operation import Mount
+    from worker.tree import Tree
+
+
+class RunMounts:
+    """Collects, mount by mount: mounts and mount points of the sandbox, views and files of the keeper, variables."""
+
+    def __init__(
+        self,
+        library: LayerLibrary,
+        store_directory: str,
+        bundle: str,
+        action: Action,
+        order: Order,
+        held: contextlib.ExitStack,
+        lowers: Callable[[Sequence[Layer], Rootfs], tuple[dict[str, str], ...]],
+    ) -> None:
+        """held: closes what must stay open while the step runs. lowers: how root filesystems are mounted."""
+        self._library = library
+        self._store_directory = store_directory
+        self._bundle = bundle
+        self._action = action
+        self._order = order
+        self._held = held
+        self._lowers = lowers
+        self._rootfs = library.rootfs(action.rootfs)
+        self.mounts: list[Bind | Tmpfs] = []
+        self.points: list[MountPoint] = []
+        self.views: list[View] = []
+        self.files: dict[str, BundleFile] = {}
+        self.variables: dict[str, str] = {}
+
+    def prepare(self, mounts: Sequence[Mount]) -> None:
+        """Prepare all. Raises Cancelled while waiting for a locked cache, DefinitionError, EnvironmentProblem."""
+        # Locked caches in one order for all steps, or two steps could wait for each other.
+        caches = sorted((mount for mount in mounts if mount.type == "cache"), key=lambda mount: mount.id)
+        directories = {}
+        for mount in caches:
+            opened = open_cache(self._store_directory, mount, self._order.cancelled)
+            if opened is None:
+                raise Cancelled
+            self._held.callback(opened.release)
+            directories[mount] = opened
+        for mount in mounts:
+            if mount.type == "bind":
+                self._bind(mount)
+            elif mount.type == "cache":
+                self._cache(mount, directories[mount].path)
+            elif mount.type == "tmpfs":
+                self._add(mount.target, True, Tmpfs(real_target(self._rootfs, mount.target), mount.size))
+            else:
+                self._secret(mount)
+
+    def _add(self, target: str, directory: bool, mount: Bind | Tmpfs) -> None:
+        self.mounts.append(mount)
+        if not target.startswith(("/dev/", "/proc/", "/sys/")):
+            self.points.append(MountPoint(target, directory))
+
+    def _bind(self, mount: Mount) -> None:
+        source, directory = self._source(mount)
+        self._add(mount.target, directory, Bind(source, real_target(self._rootfs, mount.target), mount.read_only))
+
+    def _source(self, mount: Mount) -> tuple[str, bool]:
+        """Mount what the bind comes from; its path in the keeper's namespace, and whether it is a directory."""
+        assert mount.input is not None
+        given = self._action.inputs[mount.input]
+        name = f"view-{len(self.views)}"
+        if isinstance(given, tuple):
+            layers = self._library.fetch_all(given)
+            rootfs = self._library.rootfs(layers)
+            found = rootfs.resolve(mount.source)
+            if found.entry is None:
+                raise DefinitionError(f"there is no {mount.source!r} to mount at {mount.target}")
+            inside, directory = found.path, found.entry.kind == DIRECTORY
+        else:
+            layer, inside, directory = self._materialize(given, mount)
+            layers = [layer]
+            rootfs = self._library.rootfs(layers)
+        upper = work = None
+        if not mount.read_only:
+            # Writes are allowed and thrown away with the step.
+            from worker.run import RunScratch
+
+            scratch = RunScratch(self._library, rootfs.lookup(""))
+            upper, work = scratch.upper, scratch.work
+        self.views.append(View(name, self._lowers(layers, rootfs), upper, work))
+        return posixpath.join(self._bundle, name, inside).rstrip("/"), directory
+
+    def _materialize(self, tree: Tree, mount: Mount) -> tuple[Layer, str, bool]:
+        """A part of a context as a layer, so that a step sees just the files that its key counts."""
+        found = tree.resolve(mount.source)
+        if found.entry is None:
+            raise DefinitionError(f"there is no {mount.source!r} to mount at {mount.target}")
+        plan = CopyPlan(self._library.rootfs(()), owner=None, mode=None, now=0)
+        directory = found.entry.kind == DIRECTORY
+        if directory:
+            plan.content("", tree, found.path)
+        else:
+            plan.file("file", tree, found.entry, found.layer)
+        layer, batch = self._library.write_layer(lambda fd: write_plan(plan, fd))
+        self._library.store.submit(batch._replace(records=()))
+        return layer, "" if directory else "file", directory
+
+    def _cache(self, mount: Mount, path: str) -> None:
+        self._add(mount.target, True, Bind(path, real_target(self._rootfs, mount.target), mount.read_only))
+
+    def _secret(self, mount: Mount) -> None:
+        value = self._order.secrets.get(mount.id)
+        if value is None:
+            if mount.required:
+                raise EnvironmentProblem(
+                    f"the secret {mount.id!r} is required", hint=f"pass it with --secret id={mount.id},src=FILE"
+                )
+            return
+        if mount.env:
+            self.variables[mount.env] = value.decode("utf-8", "surrogateescape")
+        if mount.target:
+            name = f"secret-{len(self.files)}"
+            self.files[name] = BundleFile(value, mount.mode, mount.uid, mount.gid)
+            self._add(mount.target, False, Bind(f"{self._bundle}/{name}", real_target(self._rootfs, mount.target), True))
+

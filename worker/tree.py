@@ -1,0 +1,130 @@
+"""Tree: the files that a COPY or a bind mount takes from: a context, a root filesystem, an archive, one file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from cache import encoding
+from cache.entry import FILE, Entry
+from cache.errors import EnvironmentProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cache.rootfs import Resolution, Rootfs
+
+
+class Data(NamedTuple):
+    """Where a file's bytes are. The descriptor is the reader's only until the `with` block ends."""
+
+    fd: int
+    offset: int
+
+
+class Tree(Protocol):
+    """Paths are relative to the root, `""` is the root. Nothing here leads out of the tree, whatever links say."""
+
+    def resolve(self, path: str) -> Resolution:
+        """Follow symlinks, the last one too, never above the root."""
+        ...
+
+    def listdir(self, path: str) -> list[str]:
+        """Names in a directory, sorted."""
+        ...
+
+    def walk(self, path: str) -> Iterator[tuple[Entry, int]]:
+        """The entry at this real path and all below it, in order of their paths; with a number for `data`."""
+        ...
+
+    def digest(self, path: str) -> str:
+        """BLAKE3 hex of all that `walk` gives, times left out and paths relative to this one."""
+        ...
+
+    def data(self, entry: Entry, number: int) -> contextlib.AbstractContextManager[Data]:
+        """Open a FILE's bytes. Raises EnvironmentProblem."""
+        ...
+
+
+def walk_digest(tree: Tree, path: str, keep: Callable[[str], bool] = lambda _: True) -> str:
+    """`Tree.digest` by walking; `keep` says which paths, relative to `path`, count."""
+    rows = []
+    first_names: dict[tuple[int, int], str] = {}
+    start = len(path) + 1 if path else 0
+    for entry, number in tree.walk(path):
+        relative = entry.path[start:]
+        if relative and not keep(relative):
+            continue
+        # Two names of one file (their data lies at one place) are another tree than two equal files.
+        place = (number, entry.offset)
+        same = first_names.setdefault(place, relative) if entry.kind == FILE and entry.offset else relative
+        rows.append(
+            [
+                relative, entry.kind, entry.mode, entry.uid, entry.gid, entry.size, entry.digest, entry.link,
+                entry.major, entry.minor, [[name, value.hex()] for name, value in entry.xattrs],
+                "" if same == relative else same,
+            ]
+        )  # fmt: skip
+    return encoding.key("tree", rows)
+
+
+class RootfsTree:
+    """The merged layers of an image or stage. open_tar: layer number → descriptor of its tar, which stays open."""
+
+    def __init__(self, rootfs: Rootfs, open_tar: Callable[[int], int]) -> None:
+        self._rootfs = rootfs
+        self._open_tar = open_tar
+
+    def resolve(self, path: str) -> Resolution:
+        return self._rootfs.resolve(path)
+
+    def listdir(self, path: str) -> list[str]:
+        return self._rootfs.listdir(path)
+
+    def walk(self, path: str) -> Iterator[tuple[Entry, int]]:
+        return self._rootfs.walk(path)
+
+    def digest(self, path: str) -> str:
+        return walk_digest(self, path)
+
+    @contextlib.contextmanager
+    def data(self, entry: Entry, number: int) -> Iterator[Data]:
+        yield Data(self._open_tar(number), entry.offset)
+
+
+class FileTree:
+    """One file under one name: a downloaded blob or a heredoc."""
+
+    def __init__(self, entry: Entry, open_file: Callable[[], int]) -> None:
+        """entry: a FILE with size and digest. open_file: a new descriptor of exactly these bytes."""
+        from cache.index import Index
+        from cache.rootfs import Rootfs
+
+        assert entry.kind == FILE
+        self._rootfs = Rootfs([Index([entry])])
+        self._open_file = open_file
+
+    def resolve(self, path: str) -> Resolution:
+        return self._rootfs.resolve(path)
+
+    def listdir(self, path: str) -> list[str]:
+        return self._rootfs.listdir(path)
+
+    def walk(self, path: str) -> Iterator[tuple[Entry, int]]:
+        return self._rootfs.walk(path)
+
+    def digest(self, path: str) -> str:
+        return walk_digest(self, path)
+
+    @contextlib.contextmanager
+    def data(self, entry: Entry, number: int) -> Iterator[Data]:
+        try:
+            fd = self._open_file()
+        except OSError as error:
+            raise EnvironmentProblem(f"cannot read {entry.path}: {error.strerror}") from None
+        try:
+            yield Data(fd, 0)
+        finally:
+            os.close(fd)
+
