@@ -160,7 +160,11 @@ class _Image:
         """Give each inode its place, in order of path, the root first: its number must fit into 16 bits."""
         index = self.index
         opaque = index.opaque
-        entries: list[Entry] = [entry for entry in index.entries if entry.kind != OPAQUE]
+        entries: list[Entry] = [
+            entry
+            for entry in index.entries
+            if entry.kind != OPAQUE and not (entry.kind == WHITEOUT and index.is_emptied(entry.path))
+        ]
         if not entries or entries[0].path:
             entries.insert(0, Entry("", DIRECTORY, 0o755))
         if index.implied:

@@ -73,6 +73,19 @@ class Index:
         """The names in a directory, sorted, implied directories included; empty for what is no directory here."""
         return self._children.get(path, ())
 
+    def is_emptied(self, path: str) -> bool:
+        """Whether this layer removes what lower layers have here, because it empties a directory above.
+
+        A WHITEOUT here says nothing more, and may not be mounted: overlayfs lists the marks of a directory that it
+        takes from one layer alone, as names that then cannot be opened.
+        """
+        if self.opaque:
+            while path:
+                path = path.rpartition("/")[0]
+                if path in self.opaque:
+                    return True
+        return False
+
     def content(self) -> str:
         """BLAKE3 as hex of what the layer says; modification times and places in the tar are left out.
 
@@ -104,10 +117,12 @@ class Index:
         return decode(data)
 
     def rebased(self, lower: Rootfs) -> Index:
-        """With its implied directories spelled out as they stand in `lower`; see cache.rebase."""
+        """What the layer amounts to on top of `lower`; itself if that is what it says anyway. See cache.rebase."""
+        if not self.implied and not self.whiteouts:
+            return self
         from cache.rebase import rebase
 
-        return rebase(self, lower) if self.implied else self
+        return rebase(self, lower)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Index):

@@ -171,7 +171,10 @@ class LmdbStore:
     # writing
 
     def commit(self, batch: Batch) -> None:
-        self.submit(batch).result()
+        future = self.submit(batch)
+        if self._writer is None:
+            self._write_queued()
+        future.result()
 
     def submit(self, batch: Batch) -> Future[None]:
         future: Future[None] = Future()
@@ -187,11 +190,17 @@ class LmdbStore:
             for table, key in batch.deleted:
                 self._pending[table, key] = _DELETED
             self._queue.append((batch, future))
-            if self._writer is None:
-                self._writer = threading.Thread(target=self._write_loop, name="store-writer", daemon=True)
-                self._writer.start()
             self._lock.notify_all()
         return future
+
+    def start_writer(self) -> None:
+        """Have a thread write what is submitted, beside the build. Until then it waits for `commit` or `close`.
+
+        A process that has threads should not fork any more; so the build says when.
+        """
+        if self._writer is None:
+            self._writer = threading.Thread(target=self._write_loop, name="store-writer", daemon=True)
+            self._writer.start()
 
     def _write_loop(self) -> None:
         while True:
@@ -200,7 +209,15 @@ class LmdbStore:
                     if self._closing:
                         return
                     self._lock.wait()
+            self._write_queued()
+
+    def _write_queued(self) -> None:
+        """Write what is queued, a group at a time."""
+        while True:
+            with self._lock:
                 group, self._queue = self._queue[:GROUP_LIMIT], self._queue[GROUP_LIMIT:]
+            if not group:
+                return
             failure: StoreProblem | None = None
             try:
                 self._write([batch for batch, _ in group])
@@ -290,6 +307,8 @@ class LmdbStore:
             self._lock.notify_all()
         if self._writer is not None:
             self._writer.join()
+        else:
+            self._write_queued()
         if self._run is not None:
             self._run.remove()
             self._run = None

@@ -1,4 +1,4 @@
-"""Rebase: gives the directories that a foreign layer implies the metadata, and the place, that they have below it."""
+"""Rebase: spells out what a foreign layer leaves to those below it, its directories' places and metadata."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def rebase(index: Index, lower: Rootfs) -> Index:
 
     A tar may hold `lib/x` without `lib/`. Unpacked, `x` lands where `lib` leads: in the directory that is there, whose
     metadata stay, or behind the symlink that is there, never outside the root. Mounted, an implied directory would
-    hide both. CorruptLayer if that puts an entry below a file of the layer.
+    hide both. A mark that removes nothing is left out: in a directory that `lower` has not, overlayfs would show it.
+    CorruptLayer if that puts an entry below a file of the layer.
     """
     for _ in range(MAX_PASSES):
         moved = _follow(index, lower)
@@ -34,7 +35,7 @@ def _follow(index: Index, lower: Rootfs) -> Index:
     """Move what stands below implied directories that are symlinks in `lower`; the same index if there are none."""
     targets: dict[str, str] = {}
     for path in index.implied:
-        if path.rpartition("/")[0] in targets or _is_hidden(index, path):
+        if path.rpartition("/")[0] in targets or index.is_emptied(path):
             continue
         found = lower.lookup(path)
         if found is not None and found[0].kind == SYMLINK:
@@ -97,19 +98,14 @@ def _link(target: Entry, path: str, lead: str) -> Entry:
 
 def _spell_out(index: Index, lower: Rootfs) -> Index:
     spelled = []
+    moot = {path for path in index.whiteouts if index.is_emptied(path) or lower.lookup(path) is None}
+    if not index.implied and not moot:
+        return index
     for path in index.implied:
-        found = None if _is_hidden(index, path) else lower.lookup(path)
+        found = None if index.is_emptied(path) else lower.lookup(path)
         if found is not None and found[0].kind == DIRECTORY:
             spelled.append(found[0])
         else:
             spelled.append(Entry(path, DIRECTORY, 0o755))
-    return Index((*index.entries, *spelled), index.small)
-
-
-def _is_hidden(index: Index, path: str) -> bool:
-    """Whether the layer removes what lower layers have here, because it empties a directory above."""
-    while path:
-        path = path.rpartition("/")[0]
-        if path in index.opaque:
-            return True
-    return False
+    kept = [entry for entry in index.entries if entry.path not in moot]
+    return Index([*kept, *spelled], index.small)

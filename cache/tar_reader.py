@@ -152,7 +152,7 @@ class TarReader:
             raise CorruptLayer(f"the layer has a broken header after {self._name!r}: its checksum is wrong")
 
     def _extend(self, before: _Extension, typeflag: bytes, size: int) -> _Extension:
-        if size > MAX_EXTENSION:
+        if not 0 <= size <= MAX_EXTENSION:
             raise CorruptLayer(
                 f"the layer has a header of {size} bytes after {self._name!r}, {MAX_EXTENSION} is the most"
             )
@@ -235,7 +235,10 @@ class TarReader:
             if ".." in names:
                 raise CorruptLayer(f"the layer has a name with `..`: {path[:100]!r}")
             path = "/".join(names)
-        if len(raw) > MAX_NAME and max(map(len, raw.split(b"/"))) > MAX_NAME:
+        # The mark of a removed file is longer than its name.
+        if len(raw) > MAX_NAME and any(
+            len(name) > MAX_NAME for name in (b"/" + raw).replace(b"/.wh.", b"/").split(b"/")
+        ):
             raise CorruptLayer(f"the layer has a name that is too long: {path[:100]!r}")
         return path
 

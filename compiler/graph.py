@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cache.image_config import ImageConfig
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import networkx
 
+    from cache.image_config import ImageConfig
     from cache.reference import Reference
     from cache.result import Layer
     from compiler.dockerfile.source import Span

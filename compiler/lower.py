@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from cache.errors import RemoteError, UsageError
 from cache.image_config import ImageConfig
 from cache.platform import Platform
 from cache.reference import InvalidReference
@@ -74,7 +75,7 @@ class Lowering:
         self._names = [stage.name or str(stage.index) for stage in dockerfile.stages]
         self.graph = Graph()
         self.proxies: dict[str, dict[str, str]] = {}
-        target = self._find_target()
+        self._target = target = self._find_target()
         self._globals = GlobalScope(
             platform_arguments(options.platform, Platform.here(), dockerfile.stages[target].name),
             self._build_args,
@@ -122,14 +123,12 @@ class Lowering:
         for number, instruction in enumerate(stage.instructions, 1):
             self._instruction(instruction, builder, inputs, f"{name}.{number}")
         config = builder.config
-        if stage.index == self._target_index() and self._options.labels:
-            config = config._replace(labels=tuple(sorted({**dict(config.labels), **dict(self._options.labels)}.items())))
+        if stage.index == self._target and self._options.labels:
+            labels = {**dict(config.labels), **dict(self._options.labels)}
+            config = config._replace(labels=tuple(sorted(labels.items())))
         output = StageOutput(config, tuple(builder.items))
         node = self.graph.add(Node(name, "stage", name, stage.from_.text, span, (builder.rootfs,), output))
         return _Lowered(node.id, config, builder.scope, tuple(builder.items))
-
-    def _target_index(self) -> int:
-        return self._find_target()
 
     def _base(self, stage: Stage, name: str) -> tuple[StageBuilder, tuple[str, ...]]:
         """The stage's start, and the triggers that its base left for it."""
@@ -165,8 +164,6 @@ class Lowering:
         if not from_.platform:
             return self._options.platform
         text = self._globals.expand(from_.platform, from_.span)
-        from cache.errors import UsageError
-
         try:
             return Platform.parse(text)
         except UsageError as error:
@@ -194,7 +191,9 @@ class Lowering:
 
     # instructions
 
-    def _instruction(self, instruction: ast.Instruction, builder: StageBuilder, inputs: _StageInputs, node_id: str) -> None:
+    def _instruction(
+        self, instruction: ast.Instruction, builder: StageBuilder, inputs: _StageInputs, node_id: str
+    ) -> None:
         if builder.apply(instruction):
             return
         step: Step | None
@@ -249,8 +248,8 @@ class Lowering:
             found = self._image(name, self._options.platform, place)
         except DockerfileError:
             raise
-        except Exception as error:
-            if near and hasattr(error, "hint"):
+        except RemoteError as error:
+            if near:
                 error.hint = f"no stage is called {name}{near}"
             raise
         return self._source_node(f"image:{name}", "image", name, found.source).id

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from cache.platform import Platform
+if TYPE_CHECKING:
+    from cache.platform import Platform
 
 
 class SecretSource(NamedTuple):

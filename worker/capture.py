@@ -9,10 +9,10 @@ from typing import NamedTuple
 from cache.entry import BLOCK, CHARACTER, DIRECTORY, FIFO, FILE, HARDLINK, OPAQUE, SYMLINK, WHITEOUT, Entry
 from cache.errors import EnvironmentProblem
 from cache.layer_writer import LayerTar, LayerWriter
+from cache.xattr import OVERLAY_PREFIXES, is_kept
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-_OVERLAY_XATTRS = ("trusted.overlay.", "user.overlay.")
-_MACHINE_XATTRS = ("security.selinux", "security.ima", "security.evm", "system.nfs4_acl")
+_MACHINE_XATTRS = ("security.selinux", "security.ima", "security.evm")
 """Set by the host's policy, not by the step; they would make layers differ between machines."""
 MAX_OPEN_PATH = 2048
 """Longer paths are opened piece by piece; the kernel takes 4,095 bytes at once."""
@@ -109,8 +109,8 @@ def _xattrs(directory: int, name: str) -> tuple[tuple[tuple[str, bytes], ...], b
     names = os.listxattr(path, follow_symlinks=False)
     if not names:
         return (), False
-    opaque = any(f"{prefix}opaque" in names for prefix in _OVERLAY_XATTRS)
-    kept = sorted(name for name in names if not name.startswith(_OVERLAY_XATTRS + _MACHINE_XATTRS))
+    opaque = any(f"{prefix}opaque" in names for prefix in OVERLAY_PREFIXES)
+    kept = sorted(name for name in names if is_kept(name) and not name.startswith(_MACHINE_XATTRS))
     return tuple((name, os.getxattr(path, name, follow_symlinks=False)) for name in kept), opaque
 
 

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from cache import encoding
+from cache.errors import EnvironmentProblem
 from cache.result import Layer, Result
 from cache.store import Batch, Table
 from worker.copy import plan_copy, plan_directory
@@ -32,15 +33,14 @@ if TYPE_CHECKING:
 class Executor:
     """Executes actions of one build. Threads may call `execute` at the same time.
 
-    machine: made when the first RUN comes; a build of copies alone needs no runtime and no rights.
+    machine: None if no RUN will come: copies alone need no runtime and no rights.
     """
 
-    def __init__(self, store: LmdbStore, library: LayerLibrary, machine: Callable[[], Machine]) -> None:
+    def __init__(self, store: LmdbStore, library: LayerLibrary, machine: Machine | None) -> None:
         self._store = store
         self._library = library
-        self._machine = machine
-        self._lock = threading.Lock()
-        self._runner: Runner | None = None
+        self._keeper = None if machine is None else machine.keeper
+        self._runner = None if machine is None else Runner(library, store.directory, machine)
         self._made_by = f"{_user()}@{socket.gethostname()}"
         self._cleaner = _Cleaner()
 
@@ -56,7 +56,9 @@ class Executor:
         operation = action.operation
         try:
             if isinstance(operation, Run):
-                scratch = self._get_runner().run(action, order, output)
+                if self._runner is None:
+                    raise EnvironmentProblem("this worker was not prepared to run commands")
+                scratch = self._runner.run(action, order, output)
                 layer, batch = self._library.write_layer(scratch.capture)
             else:
                 layer, batch = self._library.write_layer(self._writer(action))
@@ -76,15 +78,14 @@ class Executor:
         )
         return result
 
+    def stop(self) -> None:
+        """Kill whatever runs; the actions end with Cancelled or CommandFailed."""
+        if self._keeper is not None:
+            self._keeper.kill_all()
+
     def close(self) -> None:
         """Wait for what is still being tidied up."""
         self._cleaner.close()
-
-    def _get_runner(self) -> Runner:
-        with self._lock:
-            if self._runner is None:
-                self._runner = Runner(self._library, self._store.directory, self._machine())
-            return self._runner
 
     def _writer(self, action: Action) -> Callable[[int], LayerTar]:
         operation = action.operation

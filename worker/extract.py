@@ -66,7 +66,12 @@ def _directories(index: Index) -> list[Entry]:
 
 
 def _others(index: Index) -> list[Entry]:
-    return [entry for entry in index.entries if entry.kind not in (DIRECTORY, HARDLINK, OPAQUE)]
+    return [
+        entry
+        for entry in index.entries
+        if entry.kind not in (DIRECTORY, HARDLINK, OPAQUE)
+        and not (entry.kind == WHITEOUT and index.is_emptied(entry.path))
+    ]
 
 
 def _depth_first(entry: Entry) -> str:

@@ -17,7 +17,8 @@ from worker.globs import STAR, component_regex, split_glob
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-SPACE = " \t\r\n\v\f"
+SPACE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
+"""White space as the reference implementation trims it."""
 MAX_READINGS = 64
 """Expressions that one pattern may become: each `a**b` in it doubles them."""
 
@@ -54,7 +55,7 @@ class IgnoreRules:
     @classmethod
     def from_patterns(cls, patterns: Iterable[str]) -> IgnoreRules:
         """Rules of patterns that stand elsewhere than in a file; ValueError for a malformed one."""
-        return cls(tuple(filter(None, map(_clean, patterns))))
+        return cls(tuple(filter(None, map(clean_pattern, patterns))))
 
     def __bool__(self) -> bool:
         return bool(self._patterns)
@@ -83,8 +84,11 @@ class IgnoreRules:
         return "\n".join(self._patterns)
 
 
-def _clean(line: str) -> str:
-    """A pattern without outer blanks, `.`, `..` and needless slashes, `!` kept; `""` for no pattern."""
+def clean_pattern(line: str) -> str:
+    """A pattern without outer blanks, `.`, `..` and needless slashes, `!` kept; `""` for no pattern.
+
+    ValueError for a malformed one.
+    """
     text = line.strip(SPACE)
     exception = text.startswith("!")
     if exception:
@@ -97,6 +101,7 @@ def _clean(line: str) -> str:
     text = posixpath.normpath(re.sub("^/+", "/", text))
     if len(text) > 1:
         text = text.removeprefix("/")
+    _expressions(text)
     return f"!{text}" if exception else text
 
 

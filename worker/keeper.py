@@ -14,7 +14,7 @@ import select
 import shutil
 import signal
 import socket
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from worker import mounts
 
@@ -27,11 +27,19 @@ OVERLAY_OPTIONS: list[tuple[str, str | None]] = [
 ]  # fmt: skip
 
 
-def fork(root: str, *, userxattr: bool, cgroups: bool) -> tuple[int, socket.socket]:
+class Probe(NamedTuple):
+    """image: a small EROFS image. tar: the tar that it points into."""
+
+    image: str
+    tar: str
+
+
+def fork(root: str, *, userxattr: bool, cgroups: bool, probe: Probe | None = None) -> tuple[int, socket.socket]:
     """Start the keeper: its process id, and the socket to talk to it. Call this before any thread starts.
 
     root: an empty directory that the keeper covers with a tmpfs of its own. userxattr: overlays keep their marks in
     `user.overlay.*`, as an ordinary user's must. cgroups: the runtime needs to see the host's cgroups (runc).
+    probe: an EROFS image to try; the first answer says under "erofs" whether this kernel mounts it.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parent = os.getpid()
@@ -45,7 +53,7 @@ def fork(root: str, *, userxattr: bool, cgroups: bool) -> tuple[int, socket.sock
             mounts.unshare(mounts.CLONE_NEWNS | mounts.CLONE_NEWPID)
             if os.fork() == 0:
                 mounts.die_with_parent(signal.SIGKILL)
-                _serve(theirs, root, userxattr, cgroups)
+                _serve(theirs, root, userxattr, cgroups, probe)
             os.wait()
         except OSError as error:
             _answer(theirs, {"id": 0, "error": str(error), "errno": error.errno})
@@ -68,11 +76,13 @@ def _detach(theirs: socket.socket) -> None:
     os.closerange(keep + 1, 1 << 20)
 
 
-def _serve(connection: socket.socket, root: str, userxattr: bool, cgroups: bool) -> NoReturn:
+def _serve(
+    connection: socket.socket, root: str, userxattr: bool, cgroups: bool, probe: Probe | None
+) -> NoReturn:
     try:
         _prepare(root, cgroups)
         keeper = _Keeper(connection, root, userxattr)
-        _answer(connection, {"id": 0})
+        _answer(connection, {"id": 0, "erofs": probe is not None and _mounts_erofs(root, probe)})
         keeper.loop()
     except OSError as error:
         _answer(connection, {"id": 0, "error": str(error), "errno": error.errno})
@@ -90,6 +100,17 @@ def _prepare(root: str, cgroups: bool) -> None:
     mounts.mount("buildgraph", root, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, "mode=0700")
     for name in ("state", "lower", "step"):
         os.mkdir(os.path.join(root, name), 0o700)
+
+
+def _mounts_erofs(root: str, probe: Probe) -> bool:
+    target = os.path.join(root, "probe")
+    os.mkdir(target)
+    try:
+        mounts.mount_filesystem("erofs", target, [("source", probe.image), ("device", probe.tar)])
+        mounts.unmount(target)
+    except OSError:
+        return False
+    return True
 
 
 class _Keeper:

@@ -44,11 +44,13 @@ class View(NamedTuple):
 class Keeper:
     """Runs containers in the keeper process. Threads may call `start` at the same time."""
 
-    def __init__(self, root: str, *, userxattr: bool, cgroups: bool) -> None:
+    def __init__(self, root: str, *, userxattr: bool, cgroups: bool, probe: keeper.Probe | None = None) -> None:
         """Fork the keeper; call before any thread starts. Raises EnvironmentProblem if this machine forbids it."""
         os.makedirs(root, mode=0o700)
         self.root = root
-        self._pid, self._socket = keeper.fork(root, userxattr=userxattr, cgroups=cgroups)
+        self._pid, self._socket = keeper.fork(
+            root, userxattr=userxattr, cgroups=cgroups, probe=probe
+        )
         self._socket.settimeout(START_SECONDS)
         try:
             ready = json.loads(self._socket.recv(keeper.MESSAGE_LIMIT) or b'{"error": "it ended at once"}')
@@ -56,6 +58,7 @@ class Keeper:
             ready = {"error": f"it did not start within {START_SECONDS:.0f} s"}
         if "error" in ready:
             raise EnvironmentProblem(f"cannot isolate build steps: {ready['error']}", hint="run `buildgraph doctor`")
+        self.mounts_erofs = bool(ready.get("erofs"))
         self._socket.settimeout(None)
         self._lock = threading.Lock()
         self._waiting: dict[int, Future[dict[str, Any]]] = {}

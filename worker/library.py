@@ -120,8 +120,10 @@ class LayerLibrary:
             indexes: list[Index] = []
             for layer in layers:
                 index = self.index(layer)
-                # A foreign layer may leave out its parent directories: they stand as they do below it.
-                indexes.append(index.rebased(Rootfs(indexes)) if index.implied else index)
+                # A foreign layer may leave out its parent directories, and remove what is not there: overlayfs
+                # needs both settled. Layers of ours are captured from an overlay, or planned as one.
+                foreign = layer.content == layer.diff_id
+                indexes.append(index.rebased(Rootfs(indexes)) if foreign else index)
             found = Rootfs(indexes)
             with self._lock:
                 while len(self._rootfs) >= ROOTFS_KEPT:

@@ -141,5 +141,6 @@ class RunMounts:
         if mount.target:
             name = f"secret-{len(self.files)}"
             self.files[name] = BundleFile(value, mount.mode, mount.uid, mount.gid)
-            self._add(mount.target, False, Bind(f"{self._bundle}/{name}", real_target(self._rootfs, mount.target), True))
+            target = real_target(self._rootfs, mount.target)
+            self._add(mount.target, False, Bind(f"{self._bundle}/{name}", target, True))
 

@@ -100,7 +100,7 @@ class _Lexer:
     def _check_lengths(self) -> None:
         for number, line in enumerate(self._lines, 1):
             # No character takes more than four bytes, so that most lines need not be encoded.
-            if len(line) * 4 > MAX_LINE and len(line.encode("utf-8", "surrogatepass")) > MAX_LINE:
+            if len(line) * 4 > MAX_LINE and len(line.encode("utf-8", "replace")) > MAX_LINE:
                 span = Span(self._source, number, 1, number, len(line))
                 raise DockerfileError(f"the line is longer than {MAX_LINE} bytes", span)
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import pytest
 from hypothesis import strategies as st
 
 from cache.entry import BLOCK, CHARACTER, DIRECTORY, FIFO, FILE, HARDLINK, OPAQUE, SYMLINK, WHITEOUT, Entry
@@ -182,7 +183,7 @@ def expected(layer: LayerTar, tar_fd: int, opaque_xattr: str = "trusted.overlay.
             links[entry.link] = links.get(entry.link, 1) + 1
     result = {path: Seen(stat.S_IFDIR | 0o755, 0, 0, 0, 0, 0, b"", ()) for path in ("", *index.implied)}
     for entry in index.entries:
-        if entry.kind == OPAQUE:
+        if entry.kind == OPAQUE or (entry.kind == WHITEOUT and index.is_emptied(entry.path)):
             continue
         real = entry
         if entry.kind == HARDLINK:
@@ -208,12 +209,24 @@ def without_directory_links(seen: dict[str, Seen]) -> dict[str, Seen]:
     return {path: one._replace(links=0) if stat.S_ISDIR(one.mode) else one for path, one in seen.items()}
 
 
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts filesystems and gives files away")
+
+
 def mounted(image: bytes, tar_fd: int, use: Callable[[str], Any]) -> Any:
     """What `use` returns for the directory where the image is mounted, in a child with mounts of its own."""
     with tempfile.TemporaryDirectory() as place:
-        Path(place, "image").write_bytes(image)
-        Path(place, "root").mkdir()
-        return in_child(lambda: _mount_and_use(place, tar_fd, use))
+        return in_child(lambda: use(_Mounts(place).erofs(image, tar_fd)))
+
+
+def overlaid(layers: Sequence[tuple[bytes, int]], use: Callable[[str], Any]) -> Any:
+    """The same for the images, lowest first and at least two, below an overlay."""
+    with tempfile.TemporaryDirectory() as place:
+
+        def run() -> Any:
+            mounts = _Mounts(place)
+            return use(mounts.overlay([mounts.erofs(image, tar_fd) for image, tar_fd in layers]))
+
+        return in_child(run)
 
 
 def in_child(use: Callable[[], Any]) -> Any:
@@ -243,24 +256,42 @@ _CLONE_NEWNS = 0x20000
 _MS_PRIVATE_ALL = 0x44000
 
 
-def _mount_and_use(place: str, tar_fd: int, use: Callable[[str], Any]) -> Any:
-    libc = ctypes.CDLL(None, use_errno=True)
+class _Mounts:
+    """Mounts in a namespace of this process; they end with it."""
 
-    def call(*arguments: Any) -> int:
-        result = libc.syscall(*arguments)
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self._count = 0
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        if self._libc.unshare(_CLONE_NEWNS) or self._libc.mount(None, b"/", None, _MS_PRIVATE_ALL, None):
+            raise OSError(ctypes.get_errno(), "no mount namespace")
+
+    def erofs(self, image: bytes, tar_fd: int) -> str:
+        self._count += 1
+        source = Path(self._place, f"image{self._count}")
+        source.write_bytes(image)
+        return self._mount("erofs", [("source", str(source)), ("device", f"/proc/self/fd/{tar_fd}")])
+
+    def overlay(self, lowers: list[str]) -> str:
+        return self._mount("overlay", [("lowerdir+", lower) for lower in reversed(lowers)])
+
+    def _mount(self, kind: str, options: list[tuple[str, str]]) -> str:
+        self._count += 1
+        target = Path(self._place, f"mount{self._count}")
+        target.mkdir()
+        fd = self._call(_FSOPEN, kind.encode(), 0)
+        for key, value in options:
+            self._call(_FSCONFIG, fd, _SET_STRING, key.encode(), value.encode(), 0)
+        self._call(_FSCONFIG, fd, _CREATE, None, None, 0)
+        mount = self._call(_FSMOUNT, fd, 0, 0)
+        self._call(_MOVE_MOUNT, mount, b"", -100, str(target).encode(), 4)
+        os.close(mount)
+        os.close(fd)
+        return str(target)
+
+    def _call(self, *arguments: Any) -> int:
+        result = self._libc.syscall(*arguments)
         if result < 0:
             code = ctypes.get_errno()
             raise OSError(code, f"{os.strerror(code)} in system call {arguments[0]}")
         return int(result)
-
-    if libc.unshare(_CLONE_NEWNS) or libc.mount(None, b"/", None, _MS_PRIVATE_ALL, None):
-        raise OSError(ctypes.get_errno(), "no mount namespace")
-    fd = call(_FSOPEN, b"erofs", 0)
-    call(_FSCONFIG, fd, _SET_STRING, b"source", f"{place}/image".encode(), 0)
-    call(_FSCONFIG, fd, _SET_STRING, b"device", f"/proc/self/fd/{tar_fd}".encode(), 0)
-    call(_FSCONFIG, fd, _CREATE, None, None, 0)
-    mount = call(_FSMOUNT, fd, 0, 0)
-    call(_MOVE_MOUNT, mount, b"", -100, f"{place}/root".encode(), 4)
-    os.close(mount)
-    os.close(fd)
-    return use(f"{place}/root")

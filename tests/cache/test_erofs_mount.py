@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import ExitStack
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,6 +14,7 @@ from cache.erofs import build
 from cache.errors import CorruptLayer, EnvironmentProblem
 from cache.index import Index
 from cache.layer_writer import LayerWriter
+from cache.rootfs import Rootfs
 from tests.cache.layers import (
     Member,
     directory,
@@ -21,7 +23,9 @@ from tests.cache.layers import (
     hardlink,
     look,
     mounted,
+    needs_root,
     opaque,
+    overlaid,
     scratch_file,
     symlink,
     trees,
@@ -29,6 +33,8 @@ from tests.cache.layers import (
     without_directory_links,
     write,
 )
+
+pytestmark = needs_root
 
 
 def check(members: list[Member]) -> None:
@@ -52,8 +58,8 @@ def test_all_kinds_of_metadata() -> None:
             directory("", 0o1755, mtime=5),
             directory("d", 0o2750, uid=4_000_000_000, gid=3_000_000_000, mtime=-7),
             opaque("d"),
-            whiteout("d/gone"),
             file("d/kept", b"x" * 5000, 0o4755, xattrs=(("security.capability", capability), ("user.k", b""))),
+            whiteout("e/gone"),
             file("f", b"0123", 0o644, mtime=1 << 40, xattrs=(("trusted.t", b"v" * 4000), ("user.z", b"\0\xff"))),
             symlink("l", "a" * 4000),
             symlink("m", "b" * 447),
@@ -154,3 +160,33 @@ def test_empty_layers_mount() -> None:
         seen = mounted(build(layer.index, layer.blob.size), fd, look)
     assert list(seen) == [""]
     assert seen[""].mode == stat.S_IFDIR | 0o755
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+@given(trees(), trees(), trees())
+def test_overlayfs_merges_layers_as_rootfs_does(bottom: list[Member], middle: list[Member], top: list[Member]) -> None:
+    with ExitStack() as stack:
+        layers: list[tuple[bytes, int]] = []
+        merged: list[Index] = []
+        for members in (bottom, middle, top):
+            fd = stack.enter_context(scratch_file())
+            layer = write(fd, members)
+            index = layer.index.rebased(Rootfs(merged)) if follows_no_symlink(layer.index, merged) else Index([])
+            merged.append(index)
+            layers.append((build(index, layer.blob.size), fd))
+        seen = overlaid(layers, look)
+    rootfs = Rootfs(merged)
+    expected = {entry.path: entry for entry, _ in rootfs.walk()}
+    assert set(seen) == set(expected)
+    for path, entry in expected.items():
+        if path:
+            found = seen[path]
+            assert (stat.S_IMODE(found.mode), found.uid, found.gid, found.mtime) == (
+                entry.mode, entry.uid, entry.gid, entry.mtime
+            )  # fmt: skip
+            assert (found.data if entry.kind == SYMLINK else "") == entry.link
+
+
+def follows_no_symlink(index: Index, lower: list[Index]) -> bool:
+    """Most symlinks of arbitrary trees lead nowhere, or below a file; other tests have those that lead somewhere."""
+    return all((found := Rootfs(lower).lookup(path)) is None or found[0].kind != SYMLINK for path in index.implied)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import hashlib
 import io
-import lzma
 import os
 import tarfile
 import time
@@ -14,7 +11,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import zstandard
 from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,13 +18,11 @@ from hypothesis import strategies as st
 from cache.entry import BLOCK, CHARACTER, DIRECTORY, FIFO, FILE, HARDLINK, OPAQUE, SYMLINK, WHITEOUT, Entry
 from cache.errors import CorruptLayer
 from cache.index import Index
-from cache.layer_reader import decompress, import_layer, read_members
+from cache.layer_reader import import_layer, read_members
 from cache.tar_header import TarHeaders, padding, pax_record
 from tests.cache.layers import Member, scratch_file, trees, write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from cache.layer_writer import LayerTar
 
 END = bytes(1024)
@@ -96,7 +90,7 @@ def test_what_the_writer_wrote_is_read_back(members: list[Member], cut: int) -> 
 
 @pytest.mark.parametrize("dialect", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_tars_by_tarfile(dialect: int) -> None:
-    long = "l" * 90 + "/" + "m" * (60 if dialect == tarfile.USTAR_FORMAT else 200)
+    long = "l" * 60 + "/" + "m" * (30 if dialect == tarfile.USTAR_FORMAT else 200)
     target = "t" * (90 if dialect == tarfile.USTAR_FORMAT else 300)
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=dialect, encoding="utf-8") as tar:
@@ -151,7 +145,7 @@ def test_pax_records_overrule_the_header() -> None:
     digest = blake3(b"ab").hexdigest()
     xattrs = (("user.k", b"a=b\n"),)
     assert first == Entry("z", FILE, 0o644, 0, 77, 0, 0, first.offset, blake3(b"").hexdigest())
-    assert second == Entry("ü/файл", FILE, 0o644, 3_000_000_000, 77, -2, 2, 3072, digest, xattrs=xattrs)
+    assert second == Entry("ü/файл", FILE, 0o644, 3_000_000_000, 77, -2, 2, 2560, digest, xattrs=xattrs)
 
 
 def test_gnu_long_names_and_numbers() -> None:
@@ -270,7 +264,7 @@ def test_users_are_named_by_small_files() -> None:
         ("'f' has an mtime that cannot be", extension(b"x", pax_record(b"mtime", b"1e9")) + member("f")),
         ("'f' has a uid that cannot be", extension(b"x", pax_record(b"uid", b"4294967296")) + member("f")),
         ("a header of 2000000 bytes after 'f'", member("f") + member("x", b"x", size=2_000_000)),
-        ("a header of -1 bytes", patched(member("x", b"L"), 124, b"\xff" * 12)),
+        ("a header of -1 bytes", patched(member("x", b"L", size=0), 124, b"\xff" * 12)),
         ("broken PAX header", extension(b"x", b"99 path=x\n") + member("f")),
         ("broken PAX header", extension(b"x", b"0 path=x\n") + member("f")),
         ("broken PAX header", extension(b"x", b"8 path=x\n") + member("f")),
@@ -341,61 +335,6 @@ def test_members_are_streamed_in_order() -> None:
     for entry, data in read_members(tar[at : at + 700] for at in range(0, len(tar), 700)):
         seen.append((entry.path, entry.kind, entry.size, b"" if entry.size == 3000 else b"".join(data)))
     assert seen == [("b", FILE, 3000, b""), ("a", SYMLINK, 0, b""), ("b", FILE, 5, b"again")]
-
-
-def _zstd_frames(data: bytes) -> bytes:
-    skippable = b"\x5a\x2a\x4d\x18\x03\0\0\0abc"
-    return skippable + zstandard.compress(data[:1000]) + skippable + zstandard.compress(data[1000:])
-
-
-@pytest.mark.parametrize(
-    "pack",
-    [
-        lambda data: data,
-        gzip.compress,
-        lambda data: gzip.compress(data[:1000]) + gzip.compress(b"") + gzip.compress(data[1000:]) + bytes(100),
-        zstandard.compress,
-        _zstd_frames,
-        bz2.compress,
-        lambda data: bz2.compress(data[:1000]) + bz2.compress(data[1000:]),
-        lzma.compress,
-    ],
-)
-@pytest.mark.parametrize("cut", [1, 7, 4096, 1 << 30])
-def test_decompress_tells_the_format_by_itself(pack: Callable[[bytes], bytes], cut: int) -> None:
-    data = b"".join(b"line %d\n" % n for n in range(3000))
-    packed = pack(data)
-    assert b"".join(decompress(packed[at : at + cut] for at in range(0, len(packed), cut))) == data
-
-
-@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress, bz2.compress, lzma.compress])
-def test_broken_compression_is_refused(pack: Callable[[bytes], bytes]) -> None:
-    packed = pack(os.urandom(5000))
-    with pytest.raises(CorruptLayer, match="cut off"):
-        list(decompress([packed[:-6]]))
-    with pytest.raises(CorruptLayer, match=r"broken|cut off"):
-        list(decompress([packed[:6] + bytes(byte ^ 255 for byte in packed[6:])]))
-    with pytest.raises(CorruptLayer, match="something else follows"):
-        list(decompress([packed + b"trailing garbage"]))
-
-
-@pytest.mark.parametrize(
-    "pack", [gzip.compress, lambda data: zstandard.compress(data, 19), bz2.compress, lzma.compress]
-)
-def test_bombs_come_in_pieces(pack: Callable[[bytes], bytes]) -> None:
-    bomb = pack(bytes(64 << 20))
-    total = 0
-    for piece in decompress([bomb]):
-        assert len(piece) <= 33 << 20
-        total += len(piece)
-    assert total == 64 << 20
-
-
-def test_xz_with_a_huge_dictionary_is_refused() -> None:
-    filters = [{"id": lzma.FILTER_LZMA2, "preset": 1, "dict_size": 300 << 20}]
-    packed = lzma.compress(b"x", filters=filters)
-    with pytest.raises(CorruptLayer, match="broken"):
-        list(decompress([packed]))
 
 
 def test_reading_is_fast() -> None:

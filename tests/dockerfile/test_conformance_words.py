@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from compiler.dockerfile.expand import ExpansionError, expand, expand_words
-from compiler.dockerfile.ignore import IgnoreRules
+from worker.ignore import IgnoreRules
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "conformance"
 present = pytest.mark.skipif(not CASES.is_dir(), reason="the conformance data stands beside the repository, not in it")

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compiler.dockerfile.errors import DockerfileError
-from compiler.dockerfile.globs import compile_glob, has_wildcard
-from compiler.dockerfile.ignore import IgnoreRules
+from compiler.dockerfile.ignore import parse_ignore_file
+from worker.globs import compile_glob, has_wildcard
+from worker.ignore import IgnoreRules
 
 
 def slow_match(pattern: str, path: str) -> bool:
@@ -60,7 +61,7 @@ PATTERN = st.builds(
 PATH = st.lists(st.text(alphabet="ab", min_size=1, max_size=3), min_size=1, max_size=4).map("/".join)
 
 
-@settings(deadline=None, max_examples=1500)
+@settings(deadline=None, max_examples=400)
 @given(st.lists(PATTERN, max_size=4), PATH)
 def test_ignored_as_the_slow_way(patterns: list[str], path: str) -> None:
     try:
@@ -71,7 +72,7 @@ def test_ignored_as_the_slow_way(patterns: list[str], path: str) -> None:
     assert rules.ignored(path) is slow_ignored(patterns, path)
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=150)
 @given(st.lists(PATTERN, max_size=4), PATH, PATH)
 def test_what_is_not_walked_holds_no_exception(patterns: list[str], directory: str, below: str) -> None:
     try:
@@ -104,19 +105,19 @@ def test_which_directories_must_be_walked(patterns: list[str], directory: str, e
 
 
 def test_file_format() -> None:
-    rules = IgnoreRules.parse("\ufeff# comment\n /a/./b/../c/ \r\n\n! /a/c/keep\n #x\n//d\n")
+    rules = parse_ignore_file("\ufeff# comment\n /a/./b/../c/ \r\n\n! /a/c/keep\n #x\n//d\n")
     assert rules.digest_input() == "a/c\n!a/c/keep\n#x\nd"
     assert [rules.ignored(path) for path in ("a/c", "a/c/x", "a/c/keep/y", "#x", "d/e", "a")] == [
         True, True, False, True, True, False,
     ]  # fmt: skip
-    assert not IgnoreRules.parse("")
-    assert not IgnoreRules.parse("").ignored("a")
+    assert not parse_ignore_file("")
+    assert not parse_ignore_file("").ignored("a")
 
 
 @pytest.mark.parametrize("line", ["!", "a[", "[]a]", "[a-]", "[-a]", "a\\", "[^]", "a" * 5000, "**a" * 50])
 def test_malformed_lines_are_refused_with_their_place(line: str) -> None:
     with pytest.raises(DockerfileError) as caught:
-        IgnoreRules.parse(f"ok\n{line}\n", "app.dockerignore")
+        parse_ignore_file(f"ok\n{line}\n", "app.dockerignore")
     assert str(caught.value).startswith("app.dockerignore:2:1:")
     with pytest.raises(ValueError):
         IgnoreRules.from_patterns([line])
@@ -156,7 +157,7 @@ def test_globs(pattern: str, matching: list[str], other: list[str]) -> None:
     assert [path for path in [*matching, *other] if matches(path)] == matching
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(st.text(alphabet="ab/*?[]^-\\é", max_size=12), st.text(alphabet="ab/*[]^-\\é", max_size=8))
 def test_any_glob_compiles_or_is_refused(pattern: str, path: str) -> None:
     try:

@@ -324,7 +324,7 @@ WORDS = st.sampled_from([
 ])  # fmt: skip
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(st.lists(WORDS, max_size=40).map(" ".join) | st.text(max_size=80))
 def test_any_text_is_parsed_or_refused_with_a_place(text: str) -> None:
     for candidate in (text, f"FROM a\n{text}"):

@@ -1,0 +1,89 @@
+"""`buildgraph build`: build an image and put it where it is wanted."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from cache.errors import BuildgraphError, UsageError
+from cache.lmdb_store import LmdbStore
+from cache.reference import Reference
+from compiler.build import Builder, Built
+from compiler.cli.options import Parser, Request, add_build_options, read_request
+from compiler.progress.events import Ended, Reporter
+from compiler.progress.open import MODES, open_reporter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from compiler.cli.outputs import Delivered
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="buildgraph build", description="Build an image from a Dockerfile.")
+    add_build_options(parser)
+    parser.add_argument("-t", "--tag", action="append", default=[], metavar="NAME", help="name of the image")
+    parser.add_argument("-o", "--output", action="append", default=[], metavar="type=TYPE,dest=PATH", help="where to")
+    parser.add_argument("--push", action="store_true", help="push to the registry of each tag")
+    parser.add_argument("--load", action="store_true", help="load into docker or podman")
+    parser.add_argument("--iidfile", metavar="FILE", help="write the image's id to a file")
+    parser.add_argument("--metadata-file", metavar="FILE", help="write digests and names as JSON to a file")
+    parser.add_argument("--progress", default="", choices=("", *MODES), help="how to show what happens")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but the image's id")
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Exit code 0, or an exception."""
+    parsed = _parser().parse_args(arguments)
+    request = read_request(parsed)
+    tags = tuple(Reference.parse(tag) for tag in parsed.tag)
+    if any(tag.digest for tag in tags):
+        raise UsageError("-t takes a name with a tag, not with a digest")
+    if (parsed.push or parsed.load) and not tags:
+        raise UsageError("--push and --load need a name: -t NAME")
+    mode = "quiet" if parsed.quiet else parsed.progress or request.progress
+    store = LmdbStore(request.store)
+    try:
+        reporter = open_reporter(mode, sys.stderr)
+        try:
+            delivered = _build(store, request, parsed, tags, reporter)
+        finally:
+            reporter.close()
+    except BaseException:
+        _close_quietly(store)
+        raise
+    store.close()
+    if mode == "quiet" and not delivered.used_stdout:
+        print(delivered.image_id)
+    return 0
+
+
+def _build(store: LmdbStore, request: Request, parsed: object, tags: tuple[Reference, ...], reporter: Reporter) -> Delivered:
+    from compiler.cli.outputs import deliver, read_outputs
+
+    outputs = read_outputs(parsed, tags)
+    started = time.monotonic()
+    builder = Builder(store, reporter, request.jobs)
+    built: Built | None = None
+    try:
+        built = builder.build(request.definition, request.options)
+        delivered = deliver(built, outputs, tags, parsed, reporter)
+    except BaseException as error:
+        message = error.message if isinstance(error, BuildgraphError) else "interrupted"
+        hits, ran = (built.hits, len(built.ran)) if built is not None else (0, 0)
+        reporter.report(Ended(False, time.monotonic() - started, "", hits, ran, message))
+        raise
+    finally:
+        builder.close()
+    reporter.report(Ended(True, time.monotonic() - started, delivered.image_id, built.hits, len(built.ran), ""))
+    return delivered
+
+
+def _close_quietly(store: LmdbStore) -> None:
+    """Keep what finished; a store that cannot be written is not the failure to report if there was one before."""
+    try:
+        store.close()
+    except BuildgraphError:
+        return

@@ -1,0 +1,79 @@
+"""The entry point: finds the command, runs it, and turns failures into one message and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from cache.errors import BuildgraphError, UsageError, exit_code
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMANDS = {
+    "build": "build an image from a Dockerfile",
+    "plan": "show what a build would do, without doing it",
+    "image": "list, push, export and remove images of the store",
+    "cache": "show how much the store holds",
+    "doctor": "check what this machine offers for builds",
+}
+INTERRUPTED = 130
+"""128 + SIGINT, as shells count it."""
+
+
+def entry() -> None:
+    """The `buildgraph` program."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command; its exit code (docs/exit-codes in the README). Prints failures to stderr."""
+    try:
+        return _run(list(arguments))
+    except BuildgraphError as error:
+        from compiler.cli.message import render
+
+        sys.stderr.write(render(error))
+        return exit_code(getattr(error, "cause", error))
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output is gone; nobody is left to tell. Keep the interpreter from trying at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if arguments[0] in ("-V", "--version", "version"):
+        from compiler.cli.version import version
+
+        print(f"buildgraph {version()}")
+        return 0
+    name = arguments[0]
+    if name == "build":
+        from compiler.cli import build as command
+    elif name == "plan":
+        from compiler.cli import plan as command  # type: ignore[no-redef]  # modules of one shape
+    elif name == "image":
+        from compiler.cli import image as command  # type: ignore[no-redef]
+    elif name == "cache":
+        from compiler.cli import cache as command  # type: ignore[no-redef]
+    elif name == "doctor":
+        from compiler.cli import doctor as command  # type: ignore[no-redef]
+    else:
+        from compiler.dockerfile.errors import did_you_mean
+
+        raise UsageError(f"there is no command {name!r}{did_you_mean(name, COMMANDS)}", hint="see buildgraph --help")
+    return command.run(arguments[1:])
+
+
+def _help() -> str:
+    lines = ["usage: buildgraph COMMAND …", "", "Compiles Dockerfiles to a graph of steps, runs it and reuses every layer.", ""]
+    lines += [f"  {name:8} {text}" for name, text in COMMANDS.items()]
+    lines += ["", "buildgraph COMMAND --help says more about each."]
+    return "\n".join(lines)

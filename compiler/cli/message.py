@@ -1,0 +1,29 @@
+"""How a failure is shown: the place and the line of the Dockerfile, the message, the last output, a hint."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from compiler.dockerfile.errors import DockerfileError
+from compiler.failure import NodeFailed
+from worker.action import CommandFailed
+
+if TYPE_CHECKING:
+    from cache.errors import BuildgraphError
+
+
+def render(error: BuildgraphError) -> str:
+    """Text for stderr, ending in a newline."""
+    cause = error.cause if isinstance(error, NodeFailed) else error
+    lines = []
+    if isinstance(cause, CommandFailed) and cause.tail:
+        lines += ["  last output:", *(f"  │ {line}" for line in cause.tail), ""]
+    if isinstance(cause, DockerfileError):
+        lines += [f"error: {cause.render()}"]
+    elif isinstance(error, NodeFailed) and error.node.span is not None:
+        lines += [f"error: {error.node.span}: {cause.message}", error.node.span.excerpt()]
+    else:
+        lines += [f"error: {cause.message}"]
+    if cause.hint:
+        lines += [f"hint: {cause.hint}"]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,206 @@
+"""Command line options that `build` and `plan` share, and the definition and options that they make."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import NamedTuple, NoReturn
+
+from cache.errors import EnvironmentProblem, UsageError
+from cache.platform import Platform
+from compiler.cli import settings
+from compiler.dockerfile.source import Source
+from compiler.options import BuildOptions, SecretSource
+from compiler.session import Definition
+
+NAMES = ("Dockerfile", "dockerfile")
+MAX_DOCKERFILE = 16 << 20
+"""Bytes of a Dockerfile; generated ones have some hundred kilobytes."""
+_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports what is wrong as a UsageError, like every other failure."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, hint=f"see {self.prog} --help")
+
+
+class Request(NamedTuple):
+    """What the command line asks for."""
+
+    definition: Definition
+    options: BuildOptions
+    store: str
+    jobs: int
+    progress: str
+
+
+def add_build_options(parser: argparse.ArgumentParser) -> None:
+    """The options of docker buildx that say what is built."""
+    parser.add_argument("context", metavar="CONTEXT", help="directory whose files COPY takes; - for none")
+    parser.add_argument("-f", "--file", help="Dockerfile; - for standard input (default: CONTEXT/Dockerfile)")
+    parser.add_argument("--target", default="", help="stage to build (default: the last one)")
+    parser.add_argument("--build-arg", action="append", default=[], metavar="NAME[=VALUE]", help="value for an ARG")
+    parser.add_argument("--build-context", action="append", default=[], metavar="NAME=VALUE", help="a further context")
+    parser.add_argument("--label", action="append", default=[], metavar="NAME=VALUE", help="label of the image")
+    parser.add_argument("--platform", default="", metavar="OS/ARCH", help="platform of the image")
+    parser.add_argument("--no-cache", action="store_true", help="run every step")
+    parser.add_argument("--no-cache-filter", action="append", default=[], metavar="STAGE", help="run this stage's steps")
+    parser.add_argument("--pull", action="store_true", help="ask the registry again what a tag means")
+    parser.add_argument("--secret", action="append", default=[], metavar="id=ID,src=FILE", help="a secret for RUN --mount")
+    parser.add_argument("--network", default="default", choices=("default", "host", "none"), help="network of RUN")
+    parser.add_argument("--add-host", action="append", default=[], metavar="NAME:IP", help="line for /etc/hosts in RUN")
+    parser.add_argument("--shm-size", default="64m", metavar="BYTES", help="size of /dev/shm in RUN")
+    parser.add_argument("--ulimit", action="append", default=[], metavar="NAME=SOFT[:HARD]", help="limit for RUN")
+    parser.add_argument("--store", default="", metavar="DIR", help="the local store (BUILDGRAPH_STORE)")
+    parser.add_argument("--jobs", type=int, default=0, metavar="N", help="steps that may run at the same time")
+
+
+def read_request(arguments: argparse.Namespace) -> Request:
+    """Understand the shared options. Raises UsageError, EnvironmentProblem."""
+    defaults = settings.load()
+    if arguments.jobs < 0:
+        raise UsageError(f"--jobs {arguments.jobs}: it must be at least 1")
+    platform = arguments.platform or defaults.platform
+    if "," in platform:
+        raise UsageError("--platform with several values is not supported yet")
+    options = BuildOptions(
+        platform=Platform.parse(platform) if platform else Platform.here(),
+        target=arguments.target,
+        build_args=tuple(_build_args(arguments.build_arg).items()),
+        contexts=tuple(_pair(text, "--build-context") for text in arguments.build_context),
+        labels=tuple(_pair(text, "--label") for text in arguments.label),
+        network=arguments.network,
+        hosts=tuple(_host(text) for text in arguments.add_host),
+        shm_size=_bytes(arguments.shm_size, "--shm-size"),
+        ulimits=tuple(_ulimit(text) for text in arguments.ulimit),
+        no_cache=arguments.no_cache,
+        no_cache_stages=tuple(name.lower() for text in arguments.no_cache_filter for name in text.split(",")),
+        pull=arguments.pull,
+        source_date_epoch=_epoch(_build_args(arguments.build_arg)),
+        secrets=tuple(_secret(text) for text in arguments.secret),
+    )
+    store = arguments.store or defaults.store
+    return Request(_definition(arguments), options, store, arguments.jobs or defaults.jobs, defaults.progress)
+
+
+def _definition(arguments: argparse.Namespace) -> Definition:
+    context: str | None = arguments.context
+    assert context is not None
+    if context == "-":
+        if arguments.file not in (None, "-"):
+            raise UsageError("a context from standard input is not supported yet; - means a Dockerfile without context")
+        return Definition(_read_stdin(), None, None)
+    from compiler.steps import is_git, is_url
+
+    if is_git(context) or is_url(context):
+        raise UsageError(f"{context}: contexts from git and the web are not supported yet", hint="give a directory")
+    if not os.path.isdir(context):
+        raise UsageError(f"the context {context} is not a directory")
+    if arguments.file == "-":
+        return Definition(_read_stdin(), context, None)
+    path = arguments.file or _find_dockerfile(context)
+    return Definition(_read_file(path), context, os.path.realpath(path))
+
+
+def _find_dockerfile(context: str) -> str:
+    for name in NAMES:
+        path = os.path.join(context, name)
+        if os.path.exists(path):
+            return path
+    raise UsageError(f"there is no Dockerfile in {context}", hint="name one with -f")
+
+
+def _read_file(path: str) -> Source:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_DOCKERFILE + 1)
+    except FileNotFoundError:
+        raise UsageError(f"there is no file {path}") from None
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot read {path}: {error.strerror}") from None
+    return _source(os.path.relpath(path) if not path.startswith("/") else path, data)
+
+
+def _read_stdin() -> Source:
+    return _source("Dockerfile", sys.stdin.buffer.read(MAX_DOCKERFILE + 1))
+
+
+def _source(name: str, data: bytes) -> Source:
+    if len(data) > MAX_DOCKERFILE:
+        raise UsageError(f"{name} is larger than {MAX_DOCKERFILE >> 20} MiB")
+    return Source.from_bytes(name, data)
+
+
+def _build_args(texts: list[str]) -> dict[str, str]:
+    """`NAME=VALUE`, or `NAME` for a variable of the environment; one that is not set there is left out, as in docker."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name:
+            raise UsageError(f"--build-arg {text}: it has no name")
+        if equals:
+            found[name] = value
+        elif name in os.environ:
+            found[name] = os.environ[name]
+    return found
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise UsageError(f"{option} {text}: it must be NAME=VALUE")
+    return name, value
+
+
+def _host(text: str) -> str:
+    separator = "=" if "=" in text else ":"
+    name, found, address = text.partition(separator)
+    if not name or not found or not address or set(text) & set(" \t\r\n"):
+        raise UsageError(f"--add-host {text}: it must be NAME:IP")
+    return text
+
+
+def _bytes(text: str, option: str) -> int:
+    number = text.lower().rstrip("b").rstrip("kmg")
+    unit = text.lower().removeprefix(number).removesuffix("b")
+    if not (number.isascii() and number.isdigit()) or unit not in _UNITS:
+        raise UsageError(f"{option} {text}: it must be a number of bytes, with k, m or g behind it if you like")
+    return int(number) * _UNITS[unit]
+
+
+def _ulimit(text: str) -> tuple[str, int, int]:
+    name, _, values = text.partition("=")
+    soft, _, hard = values.partition(":")
+    hard = hard or soft
+    if not name.isalpha() or not soft.lstrip("-").isdigit() or not hard.lstrip("-").isdigit():
+        raise UsageError(f"--ulimit {text}: it must be NAME=SOFT[:HARD]")
+    return name.lower(), int(soft), int(hard)
+
+
+def _epoch(build_args: dict[str, str]) -> int | None:
+    text = build_args.get("SOURCE_DATE_EPOCH", os.environ.get("SOURCE_DATE_EPOCH", ""))
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 11):
+        raise UsageError(f"SOURCE_DATE_EPOCH={text} is not a number of seconds")
+    return int(text)
+
+
+def _secret(text: str) -> SecretSource:
+    fields = dict(part.partition("=")[::2] for part in text.split(","))
+    unknown = sorted(fields.keys() - {"id", "src", "source", "env", "type"})
+    if unknown:
+        raise UsageError(f"--secret {text}: unknown key {unknown[0]!r}", hint="it may be id=ID,src=FILE or id=ID,env=NAME")
+    if not fields.get("id"):
+        raise UsageError(f"--secret {text}: it has no id")
+    file, env = fields.get("src", fields.get("source", "")), fields.get("env", "")
+    kind = fields.get("type", "")
+    if kind == "env" and not env:
+        env, file = file or fields["id"], ""
+    if not file and not env:
+        # As docker: the variable of that name if there is one, else the file.
+        env, file = (fields["id"], "") if fields["id"] in os.environ else ("", fields["id"])
+    return SecretSource(fields["id"], os.path.abspath(file) if file else "", env)

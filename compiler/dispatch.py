@@ -1,0 +1,194 @@
+"""Dispatch: carries out the plan's commands with threads, decides nothing."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
+
+from cache import lease
+from cache.errors import BuildgraphError
+from cache.store import Batch
+from compiler.failure import NodeFailed
+from compiler.forecast import layers_of, no_cache
+from compiler.plan import Begin, Broken, Command, Complete, Done, Plan
+from compiler.progress.events import Finished, Printed, Started, Waiting
+from worker.action import Action, Cancelled, Order
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cache.result import Layer, Result
+    from cache.store import Table
+    from compiler.graph import Node
+    from compiler.progress.events import Reporter
+    from compiler.session import Session
+    from worker.execute import Executor
+    from worker.tree import Tree
+
+POLL_SECONDS = 0.2
+"""How often the waiting main thread wakes up to notice signals."""
+
+
+class _Outcome(NamedTuple):
+    """What a thread has to say. ran: it executed something. error: None if there is a result."""
+
+    node: str
+    result: Result | None
+    error: BaseException | None
+
+
+class Dispatcher:
+    """Executes one plan. stop_running: kills whatever is executing."""
+
+    def __init__(
+        self,
+        session: Session,
+        plan: Plan,
+        executor: Executor,
+        reporter: Reporter,
+        secrets: Mapping[str, bytes],
+        jobs: int,
+    ) -> None:
+        self._session = session
+        self._plan = plan
+        self._executor = executor
+        self._reporter = reporter
+        self._secrets = secrets
+        self._outcomes: queue.SimpleQueue[_Outcome] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self._pool = ThreadPoolExecutor(jobs, "step")
+        self.ran: list[str] = []
+
+    def run(self) -> dict[str, Result]:
+        """Bring the plan to its end; all results. Raises NodeFailed, KeyboardInterrupt, after everything stopped."""
+        failure: BaseException | None = None
+        commands = self._plan.start()
+        with self._pool:
+            try:
+                while not self._carry_out(commands):
+                    outcome = self._next()
+                    if outcome.error is not None:
+                        failure = self._keep(failure, outcome)
+                        commands = self._plan.handle(Broken(outcome.node))
+                    elif outcome.result is not None:
+                        commands = self._plan.handle(Done(outcome.node, outcome.result))
+            except KeyboardInterrupt:
+                self._stop()
+                raise
+        if failure is not None:
+            raise failure
+        return self._plan.results
+
+    def _next(self) -> _Outcome:
+        while True:
+            try:
+                return self._outcomes.get(timeout=POLL_SECONDS)
+            except queue.Empty:
+                continue
+
+    def _carry_out(self, commands: list[Command]) -> bool:
+        for command in commands:
+            if isinstance(command, Begin):
+                self._pool.submit(self._work, command.node)
+            elif isinstance(command, Complete):
+                return True
+            else:
+                self._stop()
+        return False
+
+    def _stop(self) -> None:
+        self._stopping.set()
+        self._executor.stop()
+
+    def _keep(self, first: BaseException | None, outcome: _Outcome) -> BaseException | None:
+        """The failure to report: the first one that is not a consequence of stopping."""
+        error = outcome.error
+        node = self._session.graph[outcome.node]
+        if isinstance(error, Cancelled):
+            self._reporter.report(Finished(node.id, "cancelled", 0.0, None, ""))
+            return first
+        self._reporter.report(Finished(node.id, "failed", 0.0, None, ""))
+        if first is not None:
+            return first
+        return NodeFailed(node, error) if isinstance(error, BuildgraphError) else error
+
+    # in a thread of the pool
+
+    def _work(self, name: str) -> None:
+        try:
+            result = self._make(self._session.graph[name])
+            self._outcomes.put(_Outcome(name, result, None))
+        except BaseException as error:
+            self._outcomes.put(_Outcome(name, None, error))
+
+    def _make(self, node: Node) -> Result:
+        """Find the node's result by its content, or execute it; either way note both keys."""
+        session = self._session
+        key = session.keys.content(node, self._layers, session.library)
+        forced = no_cache(node, session.options)
+        known = None if forced else session.lookup.by_content(key)
+        if known is not None:
+            self._finish_known(node, key, known, "its inputs are the same")
+            return known
+        held = lease.acquire(
+            session.store.directory, key, cancelled=self._stopping.is_set, waiting=lambda: self._tell_waiting(node)
+        )
+        if held is None:
+            raise Cancelled
+        with held:
+            # Whoever held the lease before may just have made it.
+            known = None if forced else session.lookup.by_content(key)
+            if known is not None:
+                self._finish_known(node, key, known, "made by another build meanwhile")
+                return known
+            return self._execute(node, key)
+
+    def _execute(self, node: Node, key: str) -> Result:
+        session = self._session
+        self._reporter.report(Started(node.id))
+        began = time.monotonic()
+        inputs: list[tuple[Layer, ...] | Tree] = []
+        for name in node.inputs:
+            tree = session.sources.tree(session.graph[name])
+            inputs.append(self._layers(name) if tree is None else tree)
+        order = Order(
+            secrets=self._secrets,
+            proxies=session.proxies.get(node.id, {}),
+            show=lambda line: self._reporter.report(Printed(node.id, line)),
+            cancelled=self._stopping.is_set,
+        )
+        operation = node.definition
+        action = Action(key, operation, tuple(inputs))  # type: ignore[arg-type]  # a step's definition is its operation
+        try:
+            result = self._executor.execute(action, order)
+        except BuildgraphError:
+            if self._stopping.is_set():
+                raise Cancelled from None
+            raise
+        seconds = time.monotonic() - began
+        self.ran.append(node.id)
+        self._note(node, key, seconds)
+        size = result.layer.tar.size if result.layer is not None and result.layer.tar is not None else None
+        self._reporter.report(Finished(node.id, "done", seconds, size, ""))
+        return result
+
+    def _layers(self, name: str) -> tuple[Layer, ...]:
+        return layers_of(self._session.graph, name, self._plan.results)
+
+    def _tell_waiting(self, node: Node) -> None:
+        self._reporter.report(Waiting(node.id, "another build is making this"))
+
+    def _finish_known(self, node: Node, key: str, result: Result, note: str) -> None:
+        self._note(node, key, None)
+        size = result.layer.tar.size if result.layer is not None and result.layer.tar is not None else None
+        self._reporter.report(Finished(node.id, "cached", 0.0, size, note))
+
+    def _note(self, node: Node, key: str, seconds: float | None) -> None:
+        """Record the recipe key, so that next time no content needs to be known, and how long it took."""
+        session = self._session
+        recipe: tuple[Table, str, bytes] = ("recipes", session.keys.recipe(node.id), key.encode())
+        parts = session.keys.parts(node.id)
+        session.store.submit(Batch(records=(recipe, *session.records.ran(node, parts, seconds))))

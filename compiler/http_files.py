@@ -1,0 +1,128 @@
+"""HttpFiles: files that ADD fetches, kept in the store with what it takes to ask whether they changed."""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import hashlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from blake3 import blake3
+
+from cache import encoding
+from cache.digest import Digest
+from cache.errors import DefinitionError, RemoteError, StoreProblem
+from cache.store import Batch, NewFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cache.store import Store
+
+CHUNK = 1 << 20
+CONNECT_SECONDS = 30.0
+READ_SECONDS = 90.0
+"""A server that says nothing for this long is given up."""
+TRIES = 3
+MAX_BYTES = 64 << 30
+"""A file beyond this is refused rather than filling the disk."""
+
+
+class Fetched(NamedTuple):
+    """A file in the store. modified: seconds since the epoch from Last-Modified, 0 if the server does not say."""
+
+    digest: Digest
+    modified: int
+
+
+class HttpFiles:
+    """Fetches each URL once a build. With a checksum nothing is asked if the store has that file."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._fetched: dict[tuple[str, str], Fetched] = {}
+
+    def get(self, url: str, checksum: str) -> Fetched:
+        """checksum: `sha256:…` that the bytes must have, or "". Raises RemoteError, DefinitionError."""
+        key = (url, checksum)
+        if key not in self._fetched:
+            self._fetched[key] = self._get(url, checksum)
+        return self._fetched[key]
+
+    def _get(self, url: str, checksum: str) -> Fetched:
+        record = self._store.get("fetches", f"{url} {checksum}")
+        known: dict[str, Any] | None = None if record is None else encoding.parse(record)
+        digest = Digest.parse(known["digest"]) if known else None
+        have = digest is not None and self._store.has_blob(digest)
+        if have and digest is not None and known is not None and checksum:
+            return Fetched(digest, known["modified"])
+        return self._ask(url, checksum, known if have else None)
+
+    def _ask(self, url: str, checksum: str, known: dict[str, Any] | None) -> Fetched:
+        import urllib3
+
+        headers = {"Accept-Encoding": "identity", "User-Agent": "buildgraph"}
+        for name, field in (("If-None-Match", "etag"), ("If-Modified-Since", "last_modified")):
+            if known and known[field]:
+                headers[name] = known[field]
+        retries = urllib3.Retry(TRIES, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504))
+        pool = urllib3.PoolManager(
+            timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS), retries=retries
+        )
+        try:
+            with contextlib.closing(pool.request("GET", url, headers=headers, preload_content=False)) as response:
+                if response.status == 304 and known is not None:
+                    return Fetched(Digest.parse(known["digest"]), int(known["modified"]))
+                if response.status != 200:
+                    raise RemoteError(f"cannot fetch {url}: the server answered {response.status} {response.reason}")
+                return self._keep(url, checksum, response.headers, response.stream(CHUNK, decode_content=False))
+        except urllib3.exceptions.HTTPError as error:
+            raise RemoteError(f"cannot fetch {url}: {_reason(error)}") from None
+        finally:
+            pool.clear()
+
+    def _keep(self, url: str, checksum: str, headers: Any, chunks: Iterator[bytes]) -> Fetched:
+        sha256, hasher, size = hashlib.sha256(), blake3(), 0
+        path = self._store.scratch("fetch")
+        try:
+            with open(path, "xb") as file:
+                for chunk in chunks:
+                    size += len(chunk)
+                    if size > MAX_BYTES:
+                        raise RemoteError(f"cannot fetch {url}: it is larger than {MAX_BYTES >> 30} GiB")
+                    sha256.update(chunk)
+                    hasher.update(chunk)
+                    file.write(chunk)
+        except OSError as error:
+            raise StoreProblem(f"cannot keep {url}: {error.strerror}") from None
+        found = f"sha256:{sha256.hexdigest()}"
+        if checksum and found != checksum:
+            raise DefinitionError(f"{url} has not the checksum that ADD asks for: it is {found}")
+        digest = Digest(hasher.hexdigest(), size)
+        modified = _seconds(headers.get("Last-Modified", ""))
+        record = encoding.canonical(
+            {
+                "digest": str(digest),
+                "modified": modified,
+                "etag": headers.get("ETag", ""),
+                "last_modified": headers.get("Last-Modified", ""),
+            }
+        )
+        self._store.submit(
+            Batch(files=(NewFile(digest, path),), records=(("fetches", f"{url} {checksum}", record),))
+        )
+        return Fetched(digest, modified)
+
+
+def _seconds(text: str) -> int:
+    try:
+        return max(0, int(email.utils.parsedate_to_datetime(text).timestamp()))
+    except (ValueError, TypeError, OverflowError, OSError):
+        return 0
+
+
+def _reason(error: Exception) -> str:
+    reason = getattr(error, "reason", None) or error
+    return str(reason).rpartition(": ")[2] or type(error).__name__
+
+

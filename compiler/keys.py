@@ -1,0 +1,183 @@
+"""Keys: what a node's result is known by, before anything runs and once its inputs are known.
+
+Both keys are BLAKE3 over a canonical encoding. In them: the operation, the platform, the inputs. Never in them: where
+the context lies, who builds, when, on what machine, names of stages and files of the Dockerfile, comments.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cache import encoding
+from compiler.dockerfile.errors import DockerfileError
+from compiler.graph import ROOTFS, Graph, ImageSource, Node
+from worker.copy import copy_facts, directory_facts, source_digest
+from worker.operation import Copy, MakeDirectory, Mount, Pattern, Run, key_form
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cache.platform import Platform
+    from cache.result import Layer
+    from worker.library import LayerLibrary
+    from worker.tree import Tree
+
+
+class Keys:
+    """Recipe keys of all nodes, and content keys when asked. tree: the files of contexts and fetched files."""
+
+    def __init__(self, graph: Graph, platform: Platform, tree: Callable[[Node], Tree | None]) -> None:
+        self._graph = graph
+        self._platform = str(platform)
+        self._tree = tree
+        self._recipes: dict[str, str] = {}
+        self._parts: dict[str, dict[str, Any]] = {}
+
+    def recipe(self, node_id: str) -> str:
+        """The recipe key. Raises DefinitionError for a source path that is not in its context."""
+        # Inputs come before their users in the graph, so walking it in order needs no recursion.
+        if node_id not in self._recipes:
+            for node in self._graph:
+                if node.id not in self._recipes and (node.id == node_id or node.id in self._below(node_id)):
+                    self._recipes[node.id] = self._recipe(node)
+        return self._recipes[node_id]
+
+    def parts(self, node_id: str) -> dict[str, Any]:
+        """What the recipe key was made of, for a comparison with another day's."""
+        self.recipe(node_id)
+        return self._parts[node_id]
+
+    def _below(self, node_id: str) -> set[str]:
+        below: set[str] = set()
+        pending = [node_id]
+        while pending:
+            for name in self._graph[pending.pop()].inputs:
+                if name not in below:
+                    below.add(name)
+                    pending.append(name)
+        return below
+
+    def _recipe(self, node: Node) -> str:
+        if isinstance(node.definition, ImageSource):
+            return encoding.key("image", [layer.diff_id for layer in node.definition.layers])
+        if node.kind == "stage":
+            # A stage is its last filesystem: its name and place do not matter.
+            return self._recipes[node.inputs[ROOTFS]]
+        if not node.is_step:
+            return encoding.key(node.kind, "")
+        parts = {
+            "operation": key_form(node.definition),
+            "platform": self._platform,
+            "rootfs": self._rootfs_part(node),
+            "sources": self._sources(node, lambda number: self._recipes[node.inputs[number]]),
+        }
+        self._parts[node.id] = parts
+        return encoding.key("recipe", parts)
+
+    def _rootfs_part(self, node: Node) -> str:
+        operation = node.definition
+        if isinstance(operation, Copy) and operation.link and not needs_names(operation.owner):
+            return ""  # --link looks at nothing below
+        return self._recipes[node.inputs[ROOTFS]]
+
+    def _sources(self, node: Node, of_layers: Callable[[int], str]) -> list[str]:
+        """One entry a source or mount of the operation: a digest of what it selects, if that is known already."""
+        operation = node.definition
+        found = []
+        if isinstance(operation, Copy):
+            for source in operation.sources:
+                if isinstance(source, Pattern):
+                    found.append(self._source(node, source, operation) or of_layers(source.input))
+        elif isinstance(operation, Run):
+            for mount in operation.mounts:
+                if mount.input is not None:
+                    found.append(self._mount_source(node, mount) or of_layers(mount.input))
+        return found
+
+    def _source(self, node: Node, source: Pattern, operation: Copy) -> str:
+        """Of a COPY source in a context or something fetched; "" for one in layers."""
+        tree = self._tree(self._graph[node.inputs[source.input]])
+        if tree is None:
+            return ""
+        digest: str = at(node, source.path, lambda: source_digest(source, {source.input: tree}, operation))
+        return digest
+
+    def _mount_source(self, node: Node, mount: Mount) -> str:
+        assert mount.input is not None
+        tree = self._tree(self._graph[node.inputs[mount.input]])
+        if tree is None:
+            return ""
+        digest: str = at(node, mount.source, lambda: _digest(tree, mount.source))
+        return digest
+
+    def content(self, node: Node, layers: Callable[[str], Sequence[Layer]], library: LayerLibrary) -> str:
+        """The content key of a step whose inputs are known.
+
+        layers: the layers of an input node, lowest first. May fetch an image's layers, to learn what is in them.
+        Raises DefinitionError with the place, RemoteError.
+        """
+        operation = node.definition
+        if isinstance(operation, Run):
+            parts: dict[str, Any] = {
+                "rootfs": [layer.content for layer in layers(node.inputs[ROOTFS])],
+                "sources": self._sources(node, lambda number: self._mounted(node, number, operation, layers, library)),
+            }
+        else:
+            rootfs = library.rootfs(layers(node.inputs[ROOTFS]))
+            if isinstance(operation, MakeDirectory):
+                parts = at(node, "", lambda: directory_facts(operation, rootfs))
+            else:
+                assert isinstance(operation, Copy)
+                trees = {
+                    number: self._tree(self._graph[name]) or library.tree(layers(name))
+                    for number, name in enumerate(node.inputs)
+                    if number != ROOTFS
+                }
+                parts = at(node, "", lambda: copy_facts(operation, trees, rootfs))
+        parts = {**parts, "operation": key_form(operation), "platform": self._platform}
+        return encoding.key("content", _plain(parts))
+
+    def _mounted(
+        self,
+        node: Node,
+        number: int,
+        operation: Run,
+        layers: Callable[[str], Sequence[Layer]],
+        library: LayerLibrary,
+    ) -> str:
+        tree = library.tree(layers(node.inputs[number]))
+        sources = sorted({mount.source for mount in operation.mounts if mount.input == number})
+        return encoding.key("mounted", [_digest(tree, path) for path in sources])
+
+
+def needs_names(owner: str) -> bool:
+    """Whether an owner has a name in it, which only the image's own passwd and group files can turn into numbers."""
+    return any(part and not part.isdigit() for part in owner.split(":"))
+
+
+def at(node: Node, text: str, ask: Callable[[], Any]) -> Any:
+    """Ask, and have what is wrong point at the node's instruction."""
+    from cache.errors import DefinitionError
+
+    try:
+        return ask()
+    except DockerfileError:
+        raise
+    except DefinitionError as error:
+        if node.span is None:
+            raise
+        raise DockerfileError(error.message, node.span.find(text), hint=error.hint) from None
+
+
+def _digest(tree: Tree, path: str) -> str:
+    found = tree.resolve(path)
+    return "absent" if found.entry is None else tree.digest(found.path)
+
+
+def _plain(value: Any) -> Any:
+    """Facts as plain data: attributes of files hold bytes, which the encoding does not."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,169 @@
+"""Sources: what a Dockerfile takes from outside: base images, contexts, files of the web."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from typing import TYPE_CHECKING
+
+from cache.entry import FILE, Entry
+from cache.errors import EnvironmentProblem, UsageError
+from cache.reference import Reference
+from compiler.dockerfile.ignore import parse_ignore_file
+from compiler.graph import ContextSource, HttpSource, ImageSource
+from compiler.lower import Image
+from compiler.steps import is_git, is_url, url_file_name
+from worker.context import ContextTree
+from worker.ignore import IgnoreRules
+from worker.tree import FileTree, Tree
+
+if TYPE_CHECKING:
+    from cache.images import Images, StoredImage
+    from cache.platform import Platform
+    from cache.store import Store
+    from compiler.graph import Node
+    from compiler.http_files import HttpFiles
+    from compiler.options import BuildOptions
+
+IGNORE_FILE = ".dockerignore"
+MAX_IGNORE = 4 << 20
+"""Bytes of an ignore file."""
+HTTP_MODE = 0o600
+"""Mode of a file that ADD fetches, as docker has it."""
+
+
+class Sources:
+    """Answers what lowering and keys ask about the world. context: the directory, None if the build has none."""
+
+    def __init__(
+        self,
+        store: Store,
+        images: Images,
+        http: HttpFiles,
+        options: BuildOptions,
+        context: str | None,
+        dockerfile_path: str | None,
+    ) -> None:
+        """dockerfile_path: where the Dockerfile was read, for its own ignore file beside it; None for stdin."""
+        self._store = store
+        self._images = images
+        self._http = http
+        self._options = options
+        self._context = context
+        self._dockerfile_path = dockerfile_path
+        self._contexts = dict(options.contexts)
+        self._resolved: dict[tuple[str, str], Image] = {}
+        self._trees: dict[str, Tree] = {}
+        self._context_trees: list[ContextTree] = []
+
+    # Bases
+
+    def image(self, name: str, platform: Platform) -> Image:
+        """The store's own image of this name, else one that was pulled before, else the registry's."""
+        key = (name, str(platform))
+        found = self._resolved.get(key)
+        if found is None:
+            reference = Reference.parse(name)
+            stored = self._images.get(str(reference), platform)
+            if stored is None or (stored.pulled and self._options.pull):
+                stored = self._images.pull(reference, platform)
+            found = self._resolved[key] = _image(name, reference, stored)
+        return found
+
+    def named_context(self, name: str, platform: Platform) -> Image | ContextSource | None:
+        """What --build-context says of this name."""
+        value = self._contexts.get(f"{name}::{platform}", self._contexts.get(name))
+        if value is None:
+            return None
+        if value.startswith("docker-image://"):
+            return self.image(value.removeprefix("docker-image://"), platform)
+        if value.startswith("oci-layout://"):
+            return self._layout(name, value.removeprefix("oci-layout://"), platform)
+        if is_git(value) or is_url(value):
+            raise UsageError(f"--build-context {name}={value}: git repositories and archives are not supported yet")
+        return ContextSource(name)
+
+    def _layout(self, name: str, value: str, platform: Platform) -> Image:
+        key = (f"oci-layout://{value}", str(platform))
+        found = self._resolved.get(key)
+        if found is None:
+            directory, reference = _split_layout(value)
+            stored = self._images.open_layout(directory, reference, platform)
+            found = self._resolved[key] = _image(name, None, stored)
+        return found
+
+    # trees
+
+    def tree(self, node: Node) -> Tree | None:
+        """The files of a context or of something fetched; None for images and stages, which have layers."""
+        source = node.definition
+        if not isinstance(source, ContextSource | HttpSource):
+            return None
+        tree = self._trees.get(node.id)
+        if tree is None:
+            tree = self._context_tree(source) if isinstance(source, ContextSource) else self._http_tree(source)
+            self._trees[node.id] = tree
+        return tree
+
+    def records(self) -> list[tuple[str, bytes]]:
+        """What scans of contexts want remembered."""
+        return [record for tree in self._context_trees for record in tree.records()]
+
+    def _context_tree(self, source: ContextSource) -> ContextTree:
+        if source.name:
+            directory = self._contexts[source.name]
+            rules = _ignore_rules([os.path.join(directory, IGNORE_FILE)])
+        elif self._context is None:
+            raise UsageError("this build has no context to copy from", hint="give a directory instead of -")
+        else:
+            directory = self._context
+            beside = [f"{self._dockerfile_path}.dockerignore"] if self._dockerfile_path else []
+            rules = _ignore_rules([*beside, os.path.join(directory, IGNORE_FILE)])
+        if not os.path.isdir(directory):
+            what = f"the context {directory}" if not source.name else f"the named context {source.name}={directory}"
+            raise UsageError(f"{what} is not a directory")
+        tree = ContextTree(directory, rules, self._store)
+        self._context_trees.append(tree)
+        return tree
+
+    def _http_tree(self, source: HttpSource) -> FileTree:
+        fetched = self._http.get(source.url, source.checksum)
+        name = url_file_name(source.url)
+        entry = Entry(
+            name, FILE, HTTP_MODE, mtime=fetched.modified, size=fetched.digest.size, digest=fetched.digest.hash
+        )
+        return FileTree(entry, lambda: os.open(self._store.blob_path(fetched.digest), os.O_RDONLY | os.O_CLOEXEC))
+
+
+def _image(name: str, reference: Reference | None, stored: StoredImage) -> Image:
+    return Image(stored.config, ImageSource(name, reference, stored.layers, stored.digest))
+
+
+def _split_layout(value: str) -> tuple[str, str]:
+    """`DIR[:tag|@digest]`; a colon inside of the directory's name is taken for the directory's if that exists."""
+    directory, at, digest = value.partition("@")
+    if at:
+        return directory, digest
+    if not os.path.isdir(value):
+        directory, colon, tag = value.rpartition(":")
+        if colon and "/" not in tag:
+            return directory, tag
+    return value, ""
+
+
+def _ignore_rules(candidates: list[str]) -> IgnoreRules:
+    """The first of these files that exists; they are never merged."""
+    for path in candidates:
+        try:
+            with open(path, "rb") as file:
+                data = file.read(MAX_IGNORE + 1)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise EnvironmentProblem(f"cannot read {path}: {error.strerror}") from None
+        if len(data) > MAX_IGNORE:
+            raise UsageError(f"{path} is larger than {MAX_IGNORE >> 20} MiB")
+        return parse_ignore_file(data.decode("utf-8", "surrogateescape"), posixpath.basename(path))
+    return IgnoreRules.from_patterns(())
+
+
