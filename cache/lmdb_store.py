@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 import lmdb
@@ -16,6 +15,7 @@ from cache.store import TABLES, Batch, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from concurrent.futures import Future
 
 FORMAT = b"1"
 """Version of the layout; a store of another version is refused, never converted in place."""
@@ -177,6 +177,8 @@ class LmdbStore:
         future.result()
 
     def submit(self, batch: Batch) -> Future[None]:
+        from concurrent.futures import Future  # 7 ms that a build with nothing to do need not pay
+
         future: Future[None] = Future()
         with self._lock:
             if self._failure is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import stat
 
 RUNS = "runs"
@@ -83,6 +82,8 @@ def remove_tree(path: str) -> None:
 
     A step may have taken the owner's own rights from a directory; give them back and try once more.
     """
+
+    import shutil  # 3 ms
 
     def retry(function: object, failed: str, _error: object) -> None:
         parent = os.path.dirname(failed)

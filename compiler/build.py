@@ -15,6 +15,8 @@ from compiler.session import Definition, Session
 from worker.operation import Run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cache.image_config import ImageConfig
     from cache.lmdb_store import LmdbStore
     from cache.result import Layer, Result
@@ -42,7 +44,7 @@ class Builder:
         self._store = store
         self._reporter = reporter
         self._jobs = jobs
-        self._close_machine = lambda: None
+        self._close_machine: Callable[[], None] = lambda: None
 
     def build(self, definition: Definition, options: BuildOptions) -> Built:
         """Raises NodeFailed, BuildgraphError, KeyboardInterrupt; what finished before is kept in the store."""

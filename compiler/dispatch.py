@@ -121,7 +121,7 @@ class Dispatcher:
         try:
             result = self._make(self._session.graph[name])
             self._outcomes.put(_Outcome(name, result, None))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # the main thread decides what to do with it
             self._outcomes.put(_Outcome(name, None, error))
 
     def _make(self, node: Node) -> Result:

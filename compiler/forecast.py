@@ -100,7 +100,7 @@ class Forecaster:
             return Outlook(node, HIT, Explained(Reason.SOURCE, _source_text(node)), recipe, None, 0.0)
         if node.kind == "stage":
             base = found[node.inputs[ROOTFS]]
-            why = base.why if base.status == HIT else Explained(Reason.INPUT_OPEN, f"depends on {base.node.id}")
+            why = base.why if base.status == HIT else Explained(Reason.INPUT_OPEN, f"it waits for {base.node.id}")
             return Outlook(node, HIT if base.status == HIT else DEPENDS, why, recipe, None, 0.0)
         known = results.get(node.id)
         if known is not None:
@@ -116,7 +116,7 @@ class Forecaster:
         if open_input is not None:
             first = found[open_input]
             origin = first.node.inputs[ROOTFS] if first.node.kind == "stage" else first.node.id
-            why = Explained(Reason.INPUT_OPEN, f"depends on what {origin} makes")
+            why = Explained(Reason.INPUT_OPEN, f"it waits for what {origin} makes")
             return Outlook(node, DEPENDS, why, recipe, None, seconds)
         same = self._by_content(node, results)
         if same is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import email.utils
 import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -115,6 +114,8 @@ class HttpFiles:
 
 
 def _seconds(text: str) -> int:
+    import email.utils
+
     try:
         return max(0, int(email.utils.parsedate_to_datetime(text).timestamp()))
     except (ValueError, TypeError, OverflowError, OSError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from typing import TYPE_CHECKING, Any
 
 from cache import encoding
@@ -32,9 +31,9 @@ class StepRecords:
         for name, pair in keys.items():
             for key in pair:
                 if key in records:
-                    seconds = encoding.parse(records[key])["seconds"]
+                    seconds = sorted(encoding.parse(records[key])["seconds"])
                     if seconds:
-                        found[name] = statistics.median(seconds)
+                        found[name] = seconds[len(seconds) // 2]
                         break
         return found
 

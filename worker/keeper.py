@@ -23,7 +23,7 @@ MESSAGE_LIMIT = 192 << 10
 FDS_LIMIT = 64
 """File descriptors of one request: the output, the bundle and the secrets."""
 OVERLAY_OPTIONS: list[tuple[str, str | None]] = [
-    ("redirect_dir", "off"), ("metacopy", "off"), ("index", "off"), ("xino", "off"),
+    ("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off"), ("xino", "off"),
 ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from compiler.progress.events import Ended, Reporter
 from compiler.progress.open import MODES, open_reporter
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
     from compiler.cli.outputs import Delivered
@@ -60,7 +61,9 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _build(store: LmdbStore, request: Request, parsed: object, tags: tuple[Reference, ...], reporter: Reporter) -> Delivered:
+def _build(
+    store: LmdbStore, request: Request, parsed: argparse.Namespace, tags: tuple[Reference, ...], reporter: Reporter
+) -> Delivered:
     from compiler.cli.outputs import deliver, read_outputs
 
     outputs = read_outputs(parsed, tags)
@@ -70,10 +73,10 @@ def _build(store: LmdbStore, request: Request, parsed: object, tags: tuple[Refer
     try:
         built = builder.build(request.definition, request.options)
         delivered = deliver(built, outputs, tags, parsed, reporter)
-    except BaseException as error:
-        message = error.message if isinstance(error, BuildgraphError) else "interrupted"
+    except BaseException:
+        # What went wrong is printed once, at the very end and in full.
         hits, ran = (built.hits, len(built.ran)) if built is not None else (0, 0)
-        reporter.report(Ended(False, time.monotonic() - started, "", hits, ran, message))
+        reporter.report(Ended(False, time.monotonic() - started, "", hits, ran, ""))
         raise
     finally:
         builder.close()

@@ -55,25 +55,19 @@ def _run(arguments: list[str]) -> int:
         print(f"buildgraph {version()}")
         return 0
     name = arguments[0]
-    if name == "build":
-        from compiler.cli import build as command
-    elif name == "plan":
-        from compiler.cli import plan as command  # type: ignore[no-redef]  # modules of one shape
-    elif name == "image":
-        from compiler.cli import image as command  # type: ignore[no-redef]
-    elif name == "cache":
-        from compiler.cli import cache as command  # type: ignore[no-redef]
-    elif name == "doctor":
-        from compiler.cli import doctor as command  # type: ignore[no-redef]
-    else:
+    if name not in COMMANDS:
         from compiler.dockerfile.errors import did_you_mean
 
         raise UsageError(f"there is no command {name!r}{did_you_mean(name, COMMANDS)}", hint="see buildgraph --help")
-    return command.run(arguments[1:])
+    # A file a command, imported when it is called: none pays for what another needs.
+    command = __import__(f"compiler.cli.{name}", fromlist=["run"])
+    code: int = command.run(arguments[1:])
+    return code
 
 
 def _help() -> str:
-    lines = ["usage: buildgraph COMMAND …", "", "Compiles Dockerfiles to a graph of steps, runs it and reuses every layer.", ""]
+    lines = ["usage: buildgraph COMMAND …", ""]
+    lines += ["Compiles Dockerfiles to a graph of steps, runs it and reuses every layer.", ""]
     lines += [f"  {name:8} {text}" for name, text in COMMANDS.items()]
     lines += ["", "buildgraph COMMAND --help says more about each."]
     return "\n".join(lines)

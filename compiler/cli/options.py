@@ -47,9 +47,9 @@ def add_build_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label", action="append", default=[], metavar="NAME=VALUE", help="label of the image")
     parser.add_argument("--platform", default="", metavar="OS/ARCH", help="platform of the image")
     parser.add_argument("--no-cache", action="store_true", help="run every step")
-    parser.add_argument("--no-cache-filter", action="append", default=[], metavar="STAGE", help="run this stage's steps")
+    parser.add_argument("--no-cache-filter", action="append", default=[], metavar="STAGE", help="run a stage's steps")
     parser.add_argument("--pull", action="store_true", help="ask the registry again what a tag means")
-    parser.add_argument("--secret", action="append", default=[], metavar="id=ID,src=FILE", help="a secret for RUN --mount")
+    parser.add_argument("--secret", action="append", default=[], metavar="id=ID,src=FILE", help="for RUN --mount")
     parser.add_argument("--network", default="default", choices=("default", "host", "none"), help="network of RUN")
     parser.add_argument("--add-host", action="append", default=[], metavar="NAME:IP", help="line for /etc/hosts in RUN")
     parser.add_argument("--shm-size", default="64m", metavar="BYTES", help="size of /dev/shm in RUN")
@@ -135,7 +135,7 @@ def _source(name: str, data: bytes) -> Source:
 
 
 def _build_args(texts: list[str]) -> dict[str, str]:
-    """`NAME=VALUE`, or `NAME` for a variable of the environment; one that is not set there is left out, as in docker."""
+    """`NAME=VALUE`, or `NAME` for a variable of the environment; one that is not set is left out, as in docker."""
     found = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -193,7 +193,8 @@ def _secret(text: str) -> SecretSource:
     fields = dict(part.partition("=")[::2] for part in text.split(","))
     unknown = sorted(fields.keys() - {"id", "src", "source", "env", "type"})
     if unknown:
-        raise UsageError(f"--secret {text}: unknown key {unknown[0]!r}", hint="it may be id=ID,src=FILE or id=ID,env=NAME")
+        hint = "it may be id=ID,src=FILE or id=ID,env=NAME"
+        raise UsageError(f"--secret {text}: unknown key {unknown[0]!r}", hint=hint)
     if not fields.get("id"):
         raise UsageError(f"--secret {text}: it has no id")
     file, env = fields.get("src", fields.get("source", "")), fields.get("env", "")

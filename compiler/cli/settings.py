@@ -46,18 +46,18 @@ def default_store() -> str:
 
 def _read(path: str) -> dict[str, Any]:
     try:
-        file = open(path, "rb")
+        with open(path, "rb") as file:
+            data = file.read()
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise EnvironmentProblem(f"cannot read {path}: {error.strerror}") from None
     import tomllib
 
-    with file:
-        try:
-            found = tomllib.load(file)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path}: {error}") from None
+    try:
+        found = tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {error}") from None
     for name, value in found.items():
         if name not in KNOWN:
             raise UsageError(f"{path}: unknown key {name!r}", hint=f"known are {', '.join(KNOWN)}")

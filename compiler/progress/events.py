@@ -77,7 +77,7 @@ class Transfer(NamedTuple):
 
 
 class Task(NamedTuple):
-    """Work on the image as a whole, such as exporting or pushing. name: says which, in words. seconds: 0 at the start."""
+    """Work on the image as a whole, such as pushing it. name: says which, in words. seconds: 0 at the start."""
 
     name: str
     status: TaskStatus
@@ -110,7 +110,10 @@ Event = Announced | Started | Printed | Finished | Waiting | Transfer | Task | W
 
 
 class Reporter(Protocol):
-    """A view. Both methods never raise on account of the stream: once it is closed, nothing more is written."""
+    """A view. It never raises on account of its stream: once that is gone, nothing more is written.
+
+    What is reported after Ended or `close` may be dropped.
+    """
 
     def report(self, event: Event) -> None:
         """Take an event; may be called from several threads at once."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from compiler.progress.events import (
     Announced,
     Ended,
-    Event,
     Finished,
     Printed,
     Started,
@@ -24,6 +23,8 @@ from compiler.progress.text import moved_text, printable, seconds_text, summary_
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TextIO
+
+    from compiler.progress.events import Event
 
 TURN_SECONDS = 1.0
 """How long a step may go on while others have something to say: switching at each line would bury the output."""
@@ -84,9 +85,12 @@ class PlainReporter:
         match event:
             case Announced():
                 for info in event.nodes:
-                    self._groups[info.id] = _Group(info.number, printable(info.title))
+                    self._groups.setdefault(info.id, _Group(info.number, printable(info.title)))
             case Started():
-                self._say(self._group(event.id, now))
+                group = self._group(event.id, now)
+                # It may have been waiting until now.
+                group.began = now
+                self._say(group)
             case Printed():
                 group = self._group(event.id, now)
                 self._say(group, f"{now - (group.began or now):.3f} {printable(event.line)}")

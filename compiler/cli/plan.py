@@ -1,0 +1,52 @@
+"""`buildgraph plan`: show what a build would do, without doing it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from cache.lmdb_store import LmdbStore
+from cache.store import Batch
+from compiler.cli.options import Parser, add_build_options, read_request
+from compiler.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cache.store import Table
+
+FORMATS = ("tree", "json")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Exit code 0, or an exception."""
+    parser = Parser(prog="buildgraph plan", description="Show what a build would do, without doing it.")
+    add_build_options(parser)
+    parser.add_argument("--format", default="tree", choices=FORMATS, help="for people or for programs")
+    parsed = parser.parse_args(arguments)
+    request = read_request(parsed)
+    store = LmdbStore(request.store)
+    try:
+        session = Session(store, request.definition, request.options)
+        forecast = session.forecast()
+        if parsed.format == "json":
+            from compiler.views.plan_json import render
+
+            text = render(session, forecast)
+        else:
+            from compiler.views.plan_tree import render
+
+            text = render(session, forecast, colour=_colour())
+        # What the scan of the context found is worth keeping: the build that follows need not hash it again.
+        table: Table = "stats"
+        store.submit(Batch(records=tuple((table, key, value) for key, value in session.sources.records())))
+    finally:
+        store.close()
+    sys.stdout.write(text)
+    return 0
+
+
+def _colour() -> bool:
+    import os
+
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
