@@ -42,6 +42,7 @@ def assemble(graph: Graph, results: Mapping[str, Result], epoch: int | None) -> 
 
 def rfc3339(seconds: float) -> str:
     """`2026-11-24T07:00:00.123Z`."""
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    fraction = f".{moment.microsecond // 1000:03d}".rstrip("0").rstrip(".")
+    whole, milliseconds = divmod(round(seconds * 1000), 1000)
+    moment = datetime.datetime.fromtimestamp(whole, datetime.UTC)
+    fraction = f".{milliseconds:03d}".rstrip("0").rstrip(".")
     return f"{moment:%Y-%m-%dT%H:%M:%S}{fraction}Z"

@@ -28,50 +28,51 @@ MAX_SECRET = 500 << 10
 
 
 class Built(NamedTuple):
-    """What a build made. session: for whoever takes the image out. ran: ids of the steps that were executed."""
+    """What a build made. session: for whoever takes the image out."""
 
     session: Session
     config: ImageConfig
     layers: tuple[Layer, ...]
-    ran: tuple[str, ...]
-    hits: int
 
 
 class Builder:
-    """Builds one definition on one store. Closing it ends what the build started; close it in any case."""
+    """Builds one definition on one store. Closing it ends what the build started; close it in any case.
+
+    hits, ran: how many steps were known, and the ids of those that were executed, also after a failure.
+    """
 
     def __init__(self, store: LmdbStore, reporter: Reporter, jobs: int) -> None:
         self._store = store
         self._reporter = reporter
         self._jobs = jobs
         self._close_machine: Callable[[], None] = lambda: None
+        self.hits = 0
+        self.ran: list[str] = []
 
     def build(self, definition: Definition, options: BuildOptions) -> Built:
         """Raises NodeFailed, BuildgraphError, KeyboardInterrupt; what finished before is kept in the store."""
         session = Session(self._store, definition, options)
         known = session.known()
         wanted = needed(session.graph, known)
-        self._reporter.report(Announced(node_infos(session.graph)))
         steps = [node for node in session.graph if node.is_step and node.id in wanted]
+        shown = {node.id for node in steps}
+        self._reporter.report(Announced(tuple(info for info in node_infos(session.graph) if info.id in shown)))
         for node in steps:
             if node.id in known:
-                result = known[node.id]
-                self._reporter.report(Finished(node.id, "cached", 0.0, _size(result), ""))
+                self.hits += 1
+                self._reporter.report(Finished(node.id, "cached", 0.0, _size(known[node.id]), ""))
         missing = [node for node in steps if node.id not in known]
-        ran: tuple[str, ...] = ()
         results = known
         try:
             if missing:
-                runs = any(isinstance(node.definition, Run) for node in missing)
-                results, ran = self._execute(session, known, runs)
+                results = self._execute(session, known, any(isinstance(node.definition, Run) for node in missing))
         finally:
             self._remember(session)
         config, layers = assemble(session.graph, results, options.source_date_epoch)
-        return Built(session, config, layers, ran, len(steps) - len(ran))
+        self.hits = len(steps) - len(self.ran)
+        return Built(session, config, layers)
 
-    def _execute(
-        self, session: Session, known: dict[str, Result], runs: bool
-    ) -> tuple[dict[str, Result], tuple[str, ...]]:
+    def _execute(self, session: Session, known: dict[str, Result], runs: bool) -> dict[str, Result]:
         from compiler.dispatch import Dispatcher
         from compiler.plan import Plan
         from worker.execute import Executor
@@ -90,7 +91,8 @@ class Builder:
         try:
             plan = Plan(session.graph, known, session.records.expected(session.graph), self._jobs)
             dispatcher = Dispatcher(session, plan, executor, self._reporter, secrets, self._jobs)
-            return dispatcher.run(), tuple(dispatcher.ran)
+            self.ran = dispatcher.ran
+            return dispatcher.run()
         finally:
             executor.close()
 

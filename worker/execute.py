@@ -67,7 +67,8 @@ class Executor:
                 self._cleaner.discard(scratch.path)
         log, log_batch = output.keep()
         layer, batch = self._earlier(action, layer, batch)
-        result = Result(layer, log, time.monotonic() - started, time.time(), self._made_by)
+        # Rounded as it is kept: the image must not differ by whether its result was just made or read again.
+        result = Result(layer, log, time.monotonic() - started, round(time.time(), 3), self._made_by)
         record = encoding.canonical(result.to_json())
         self._store.submit(
             Batch(

@@ -10,7 +10,11 @@ MAX_ID = (1 << 32) - 2
 
 
 class User(NamedTuple):
-    """Who a step runs as. groups: supplementary group ids."""
+    """Who a step runs as. groups: supplementary group ids.
+
+    The primary group is always one of them: otherwise a step could drop it and get past a file that denies just that
+    group (CVE-2022-36109).
+    """
 
     uid: int
     gid: int
@@ -25,7 +29,7 @@ def resolve_user(spec: str, passwd: bytes | None, group: bytes | None) -> User:
     """
     name, colon, group_name = spec.partition(":")
     if not name and not colon:
-        return User(0, 0)
+        return User(0, 0, (0,))
     entry = _find(passwd, name or "0", 2)
     uid = _number(name) if name else 0
     if entry is None and uid is None:
@@ -36,13 +40,14 @@ def resolve_user(spec: str, passwd: bytes | None, group: bytes | None) -> User:
         gid = 0
     assert uid is not None
     if group_name:
-        return User(uid, resolve_group(group_name, group))
+        only = resolve_group(group_name, group)
+        return User(uid, only, (only,))
     groups: tuple[int, ...] = ()
     if entry is not None and _number(name) is None:
         member = entry[0]
         rows = (row for row in _rows(group) if len(row) > 3 and member in row[3].split(","))
-        groups = tuple(sorted({number for row in rows if (number := _number(row[2])) is not None}))
-    return User(uid, gid, groups)
+        groups = tuple(sorted({number for row in rows if (number := _number(row[2])) is not None} - {gid}))
+    return User(uid, gid, (gid, *groups))
 
 
 def resolve_owner(spec: str, passwd: bytes | None, group: bytes | None) -> tuple[int, int]:

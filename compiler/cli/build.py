@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cache.errors import BuildgraphError, UsageError
 from cache.lmdb_store import LmdbStore
 from cache.reference import Reference
-from compiler.build import Builder, Built
+from compiler.build import Builder
 from compiler.cli.options import Parser, Request, add_build_options, read_request
 from compiler.progress.events import Ended, Reporter
 from compiler.progress.open import MODES, open_reporter
@@ -69,18 +69,16 @@ def _build(
     outputs = read_outputs(parsed, tags)
     started = time.monotonic()
     builder = Builder(store, reporter, request.jobs)
-    built: Built | None = None
     try:
         built = builder.build(request.definition, request.options)
         delivered = deliver(built, outputs, tags, parsed, reporter)
     except BaseException:
         # What went wrong is printed once, at the very end and in full.
-        hits, ran = (built.hits, len(built.ran)) if built is not None else (0, 0)
-        reporter.report(Ended(False, time.monotonic() - started, "", hits, ran, ""))
+        reporter.report(Ended(False, time.monotonic() - started, "", builder.hits, len(builder.ran), ""))
         raise
     finally:
         builder.close()
-    reporter.report(Ended(True, time.monotonic() - started, delivered.image_id, built.hits, len(built.ran), ""))
+    reporter.report(Ended(True, time.monotonic() - started, delivered.image_id, builder.hits, len(builder.ran), ""))
     return delivered
 
 

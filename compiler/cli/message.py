@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from compiler.dockerfile.errors import DockerfileError
 from compiler.failure import NodeFailed
+from compiler.progress.text import printable
 from worker.action import CommandFailed
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ def render(error: BuildgraphError) -> str:
     cause = error.cause if isinstance(error, NodeFailed) else error
     lines = []
     if isinstance(cause, CommandFailed) and cause.tail:
-        lines += ["  last output:", *(f"  │ {line}" for line in cause.tail), ""]
+        lines += ["  last output:", *(f"  │ {printable(line)}" for line in cause.tail), ""]
     if isinstance(cause, DockerfileError):
         lines += [f"error: {cause.render()}"]
     elif isinstance(error, NodeFailed) and error.node.span is not None:

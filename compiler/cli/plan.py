@@ -30,13 +30,13 @@ def run(arguments: Sequence[str]) -> int:
         session = Session(store, request.definition, request.options)
         forecast = session.forecast()
         if parsed.format == "json":
-            from compiler.views.plan_json import render
+            from compiler.views import plan_json
 
-            text = render(session, forecast)
+            text = plan_json.render(session, forecast)
         else:
-            from compiler.views.plan_tree import render
+            from compiler.views import plan_tree
 
-            text = render(session, forecast, colour=_colour())
+            text = plan_tree.render(session, forecast, colour=_colour())
         # What the scan of the context found is worth keeping: the build that follows need not hash it again.
         table: Table = "stats"
         store.submit(Batch(records=tuple((table, key, value) for key, value in session.sources.records())))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from compiler.progress.events import (
     Announced,
@@ -69,13 +69,12 @@ class Board:
             case Task():
                 self._task(event, now)
             case Warned():
-                self._whole("WARNING: " + event.text, "yellow")
+                lines = f"WARNING: {event.text}".split("\n")
+                self._rows += [Row((Part(_tidy(line), "yellow"),), whole=True) for line in lines]
             case Ended():
                 self.stop()
                 text = summary_text(event.ok, event.seconds, event.hits, event.ran)
                 self._rows.append(Row((Part(text, "bold" if event.ok else "red"),)))
-                if event.message:
-                    self._whole(event.message)
             case Started() | Printed() | Waiting() | Transfer():
                 # A late line of another thread must not bring a finished step back.
                 if event.id not in self._over:
@@ -128,9 +127,6 @@ class Board:
         good = event.status == "done"
         mark = Part(f"{self._marks.done} ", "green") if good else Part(f"{self._marks.failed} ", "red")
         self._rows.append(Row((mark, Part(_tidy(event.name))), right=f"{seconds_text(event.seconds):>6}"))
-
-    def _whole(self, text: str, style: Literal["", "yellow"] = "") -> None:
-        self._rows += [Row((Part(_tidy(line), style),), whole=True) for line in text.split("\n")]
 
     def _title(self, node_id: str) -> str:
         return self._titles.get(node_id) or _tidy(node_id)

@@ -93,9 +93,9 @@ class Warned(NamedTuple):
 class Ended(NamedTuple):
     """The build is over; comes last, and what is drawn stays as it is.
 
-    digest: of the image, "" for none; views leave it to the caller, whose stdout it belongs on. hits: steps that were
-    known. ran: steps that were executed. message: why it failed, with the lines under it; each view for people shows
-    it below everything else, so the caller does not. "" for nothing.
+    digest: of the image, "" for none. message: why it failed, "" if it did not. Views for people show neither: the
+    caller prints the one on stdout and the other with the Dockerfile's lines under it. hits: steps that were known.
+    ran: steps that were executed.
     """
 
     ok: bool

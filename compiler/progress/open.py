@@ -42,7 +42,7 @@ def open_reporter(mode: str, stream: TextIO) -> Reporter:
             return RawJsonReporter(stream)
     from compiler.progress.quiet import QuietReporter
 
-    return QuietReporter(stream)
+    return QuietReporter()
 
 
 def _is_terminal(stream: TextIO) -> bool:

@@ -111,8 +111,6 @@ class PlainReporter:
             case Ended():
                 self._finish()
                 self._out.append(summary_text(event.ok, event.seconds, event.hits, event.ran))
-                if event.message:
-                    self._out += ["", event.message]
 
     def _tell(self, event: Waiting | Transfer, now: float) -> None:
         group = self._group(event.id, now)

@@ -54,11 +54,15 @@ class Row(NamedTuple):
         if room < LEFT_COLUMNS:
             note, room = "", width - cells(right)
         pieces = []
+        if sum(cells(part.text) for part in self.left) > room:
+            room = max(0, room - cells(cut))
+        else:
+            cut = ""
         for part in self.left:
-            fits = cells(part.text) <= room
-            shown = part if fits else Part(_head(part.text, room - cells(cut)) + cut, part.style)
-            pieces.append(_paint(shown, colour))
-            room -= cells(shown.text)
+            head = _head(part.text, room)
+            room -= cells(head)
+            fits = head == part.text
+            pieces.append(_paint(part if fits else part._replace(text=head + cut), colour))
             if not fits:
                 break
         return "".join([*pieces, _paint(Part(note, "dim"), colour), " " * room if right else "", right])

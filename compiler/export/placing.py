@@ -1,0 +1,90 @@
+"""Placing: bringing the layers of an image to where some of them may be already."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Sequence
+
+    from cache.digest import OciDigest
+    from cache.oci import Descriptor
+    from cache.result import Layer
+    from compiler.export.compress import Blob, Compressor, Known
+    from compiler.export.compression import Compression
+
+T = TypeVar("T")
+
+PARALLEL = 4
+"""Layers that are packed and moved at the same time; more of them only compete for the same processors and line."""
+
+
+class Place(Protocol):
+    """Where blobs go: a registry's repository, a layout. Used by several threads."""
+
+    def has(self, known: Known) -> bool:
+        """Whether the blob is there, or could be made to be there without its bytes."""
+        ...
+
+    def put(self, digest: OciDigest, size: int, open_chunks: Callable[[], Iterable[bytes]]) -> None: ...
+
+
+class Placed(NamedTuple):
+    """A layer's form that is in its place now. moved: its bytes had to go there."""
+
+    descriptor: Descriptor
+    moved: bool
+
+
+def place_layers(
+    layers: Sequence[Layer],
+    compressor: Compressor,
+    compression: Compression,
+    place: Place,
+    report: Callable[[str], None],
+) -> list[Placed]:
+    """Bring every layer there, equal ones once; what is there already is neither fetched nor packed."""
+
+    def bring(layer: Layer) -> Placed:
+        known = compressor.known(layer, compression)
+        if known is not None and place.has(known):
+            return Placed(known.descriptor, False)
+        blob = compressor.blob(layer, compression)
+        if known is None or known.descriptor != blob.descriptor:
+            known = compressor.known(layer, compression)
+            if known is not None and place.has(known):
+                return Placed(known.descriptor, False)
+        descriptor = blob.descriptor
+        report(f"layer {descriptor.digest.hex[:12]}: {descriptor.size / 1e6:.1f} MB")
+        place.put(descriptor.digest, descriptor.size, blob.open_chunks)
+        return Placed(descriptor, True)
+
+    unique = {layer.diff_id: layer for layer in layers}
+    placed = dict(zip(unique, _in_parallel(bring, unique.values()), strict=True))
+    seen: set[str] = set()
+    found = []
+    for layer in layers:
+        one = placed[layer.diff_id]
+        # A layer that comes twice moved once.
+        found.append(one._replace(moved=one.moved and layer.diff_id not in seen))
+        seen.add(layer.diff_id)
+    return found
+
+
+def pack_layers(layers: Sequence[Layer], compressor: Compressor, compression: Compression) -> list[Blob]:
+    """The bytes of every layer, for a place that has none yet."""
+    unique = {layer.diff_id: layer for layer in layers}
+    blobs = dict(zip(unique, _in_parallel(lambda one: compressor.blob(one, compression), unique.values()), strict=True))
+    return [blobs[layer.diff_id] for layer in layers]
+
+
+def _in_parallel(do: Callable[[Layer], T], layers: Collection[Layer]) -> list[T]:
+    """`do` for each; after a failure nothing more is begun."""
+    if len(layers) < 2:
+        return [do(layer) for layer in layers]
+    pool = ThreadPoolExecutor(PARALLEL, "export")
+    try:
+        return list(pool.map(do, layers))
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,49 @@
+"""What all tests share: a busybox base, and the program with a store of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "build"))
+
+from program import Program, make_busybox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def busybox(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_busybox(tmp_path_factory.mktemp("busybox") / "rootfs")
+
+
+@pytest.fixture
+def program(tmp_path: Path, busybox: Path) -> Iterator[Program]:
+    """The program as this user, with whatever way to mount layers this machine has."""
+    made = Program(tmp_path, busybox)
+    yield made
+    assert_nothing_left(made)
+
+
+@pytest.fixture(params=["erofs", "dirs"])
+def each_way(request: pytest.FixtureRequest, tmp_path: Path, busybox: Path) -> Iterator[Program]:
+    """The program with each way to mount layers."""
+    if request.param == "erofs" and os.geteuid() != 0:
+        pytest.skip("only root can mount EROFS")
+    made = Program(tmp_path, busybox, {"BUILDGRAPH_SNAPSHOTTER": request.param})
+    yield made
+    assert_nothing_left(made)
+
+
+def assert_nothing_left(program: Program) -> None:
+    """I6: no mount, no scratch directory, no lease outlives the program."""
+    mounts = Path("/proc/self/mounts").read_text()
+    assert str(program.store) not in mounts
+    for name in ("runs", "leases"):
+        left = list((program.store / name).iterdir()) if (program.store / name).exists() else []
+        assert not left, f"left in {name}: {left}"
