@@ -50,7 +50,7 @@ class Builder:
         self.ran: list[str] = []
 
     def build(self, definition: Definition, options: BuildOptions) -> Built:
-        """Raises NodeFailed, BuildgraphError, KeyboardInterrupt; what finished before is kept in the store."""
+        """Raises BuildgraphError, mostly FailedAt, and KeyboardInterrupt; what finished before is kept in the store."""
         session = Session(self._store, definition, options)
         known = session.known()
         wanted = needed(session.graph, known)

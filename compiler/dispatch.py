@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from cache import lease
 from cache.errors import BuildgraphError
 from cache.store import Batch
-from compiler.failure import NodeFailed
+from compiler.dockerfile.errors import DockerfileError
+from compiler.failure import FailedAt
 from compiler.forecast import layers_of, no_cache
 from compiler.plan import Begin, Broken, Command, Complete, Done, Plan
 from compiler.progress.events import Finished, Printed, Started, Waiting
@@ -63,7 +64,7 @@ class Dispatcher:
         self.ran: list[str] = []
 
     def run(self) -> dict[str, Result]:
-        """Bring the plan to its end; all results. Raises NodeFailed, KeyboardInterrupt, after everything stopped."""
+        """Bring the plan to its end; all results. Raises what failed first, after everything stopped."""
         failure: BaseException | None = None
         commands = self._plan.start()
         with self._pool:
@@ -113,7 +114,9 @@ class Dispatcher:
         self._reporter.report(Finished(node.id, "failed", 0.0, None, ""))
         if first is not None:
             return first
-        return NodeFailed(node, error) if isinstance(error, BuildgraphError) else error
+        if isinstance(error, BuildgraphError) and not isinstance(error, FailedAt | DockerfileError):
+            return FailedAt(node.span, error)
+        return error
 
     # in a thread of the pool
 

@@ -1,4 +1,4 @@
-"""NodeFailed: a failure with the node that it belongs to, so that the message can show its line."""
+"""FailedAt: a failure with the place in the Dockerfile that it belongs to, so that the message can show the line."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from cache.errors import BuildgraphError
 
 if TYPE_CHECKING:
-    from compiler.graph import Node
+    from compiler.dockerfile.source import Span
 
 
-class NodeFailed(BuildgraphError):
-    """cause: what went wrong, which also decides the exit code. node: what was being done."""
+class FailedAt(BuildgraphError):
+    """cause: what went wrong, which also decides the exit code. span: the instruction, None if there is none."""
 
-    def __init__(self, node: Node, cause: BuildgraphError) -> None:
+    def __init__(self, span: Span | None, cause: BuildgraphError) -> None:
         super().__init__(cause.message, hint=cause.hint)
-        self.node = node
+        self.span = span
         self.cause = cause

@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cache import encoding
+from cache.errors import BuildgraphError, DefinitionError
 from compiler.dockerfile.errors import DockerfileError
+from compiler.failure import FailedAt
 from compiler.graph import ROOTFS, Graph, ImageSource, Node
 from worker.copy import copy_facts, directory_facts, source_digest
 from worker.operation import Copy, MakeDirectory, Mount, Pattern, Run, key_form
@@ -96,15 +98,19 @@ class Keys:
 
     def _source(self, node: Node, source: Pattern, operation: Copy) -> str:
         """Of a COPY source in a context or something fetched; "" for one in layers."""
-        tree = self._tree(self._graph[node.inputs[source.input]])
+        tree = self._tree_at(node, source.input)
         if tree is None:
             return ""
         digest: str = at(node, source.path, lambda: source_digest(source, {source.input: tree}, operation))
         return digest
 
+    def _tree_at(self, node: Node, number: int) -> Tree | None:
+        found: Tree | None = at(node, "", lambda: self._tree(self._graph[node.inputs[number]]))
+        return found
+
     def _mount_source(self, node: Node, mount: Mount) -> str:
         assert mount.input is not None
-        tree = self._tree(self._graph[node.inputs[mount.input]])
+        tree = self._tree_at(node, mount.input)
         if tree is None:
             return ""
         digest: str = at(node, mount.source, lambda: _digest(tree, mount.source))
@@ -156,17 +162,17 @@ def needs_names(owner: str) -> bool:
 
 
 def at(node: Node, text: str, ask: Callable[[], Any]) -> Any:
-    """Ask, and have what is wrong point at the node's instruction."""
-    from cache.errors import DefinitionError
-
+    """Ask, and have what is wrong point at the node's instruction, if possible at the text in it."""
     try:
         return ask()
-    except DockerfileError:
+    except (DockerfileError, FailedAt):
         raise
     except DefinitionError as error:
         if node.span is None:
             raise
         raise DockerfileError(error.message, node.span.find(text), hint=error.hint) from None
+    except BuildgraphError as error:
+        raise FailedAt(node.span, error) from None
 
 
 def _digest(tree: Tree, path: str) -> str:

@@ -11,6 +11,7 @@ from cache.reference import InvalidReference
 from compiler.dockerfile import instructions as ast
 from compiler.dockerfile.errors import DockerfileError, did_you_mean
 from compiler.dockerfile.parser import parse_trigger
+from compiler.failure import FailedAt
 from compiler.graph import (
     ContextSource,
     Graph,
@@ -179,12 +180,16 @@ class Lowering:
             return self._bases.image(name, platform)
         except InvalidReference as error:
             raise DockerfileError(error.message, span) from None
+        except RemoteError as error:
+            raise FailedAt(span, error) from None
 
     def _named(self, name: str, platform: Platform, span: Span) -> Image | ContextSource | None:
         try:
             return self._bases.named_context(name, platform)
         except InvalidReference as error:
             raise DockerfileError(error.message, span) from None
+        except RemoteError as error:
+            raise FailedAt(span, error) from None
 
     def _source_node(self, node_id: str, kind: str, text: str, source: Source) -> Node:
         return self.graph.add(Node(node_id, kind, "", text, None, (), source))
@@ -246,11 +251,9 @@ class Lowering:
         near = did_you_mean(name, [other.name for other in self._dockerfile.stages if other.name])
         try:
             found = self._image(name, self._options.platform, place)
-        except DockerfileError:
-            raise
-        except RemoteError as error:
+        except FailedAt as error:
             if near:
-                error.hint = f"no stage is called {name}{near}"
+                error.cause.hint = f"no stage is called {name}{near}"
             raise
         return self._source_node(f"image:{name}", "image", name, found.source).id
 

@@ -30,7 +30,7 @@ def plan_copy(operation: Copy, trees: Mapping[int, Tree], rootfs: Rootfs, store:
     below = Rootfs([]) if operation.link else rootfs
     owner = _owner(operation, rootfs)
     now = int(time.time())
-    plan = CopyPlan(below, owner=owner, mode=operation.mode, now=now)
+    plan = CopyPlan(below, owner=owner, mode=operation.mode, now=now, owner_named=bool(operation.owner))
     keep = _keep(operation)
     chosen: list[tuple[Tree, Match, bool]] = []
     for source in operation.sources:
@@ -51,7 +51,7 @@ def plan_copy(operation: Copy, trees: Mapping[int, Tree], rootfs: Rootfs, store:
             continue
         archive = _unpack(tree, match, store) if extract and match.entry.kind == FILE else None
         if archive is not None:
-            plan.content(found.path, archive, "", replace=True)
+            plan.content(found.path, archive, "", archive=True)
         elif into:
             plan.file(f"{found.path}/{match.name}".lstrip("/"), tree, match.entry, match.number)
         else:

@@ -28,10 +28,22 @@ class Planned(NamedTuple):
 class CopyPlan:
     """Collects entries below one destination. owner, mode: for everything written, None for the source's own."""
 
-    def __init__(self, rootfs: Rootfs, *, owner: tuple[int, int] | None, mode: int | None, now: int) -> None:
-        """rootfs: what the layer comes to lie on; empty for --link. now: mtime of directories that are made."""
+    def __init__(
+        self,
+        rootfs: Rootfs,
+        *,
+        owner: tuple[int, int] | None,
+        mode: int | None,
+        now: int,
+        owner_named: bool = False,
+    ) -> None:
+        """rootfs: what the layer comes to lie on; empty for --link. now: mtime of directories that are made.
+
+        owner_named: the owner is the user's wish, not just what context files always get.
+        """
         self._rootfs = rootfs
         self._owner = owner
+        self._archive_owner = owner if owner_named else None
         self._mode = mode
         self._now = now
         self._planned: dict[str, Planned] = {}
@@ -68,14 +80,15 @@ class CopyPlan:
     def file(self, target: str, tree: Tree, entry: Entry, number: int = 0) -> None:
         """Put one entry that is no directory at this path."""
         self.directory(target.rpartition("/")[0])
-        self._put(target, tree, entry, number, replace=False)
+        self._put(target, tree, entry, number, archive=False)
 
     def content(
-        self, target: str, tree: Tree, path: str, *, keep: Callable[[str], bool] | None = None, replace: bool = False
+        self, target: str, tree: Tree, path: str, *, keep: Callable[[str], bool] | None = None, archive: bool = False
     ) -> None:
         """Put everything below the tree's directory `path` into the directory `target`.
 
-        keep: which relative paths to take. replace: an unpacked archive, which may replace what stands in its way.
+        keep: which relative paths to take. archive: the tree was unpacked from one: it may replace what stands in its
+        way, and keeps its owners unless the user names others.
         """
         self.directory(target)
         start = len(path) + 1 if path else 0
@@ -86,16 +99,16 @@ class CopyPlan:
                 continue
             if keep is not None:
                 self.directory((prefix + relative).rpartition("/")[0])
-            self._put(prefix + relative, tree, entry, number, replace=replace)
+            self._put(prefix + relative, tree, entry, number, archive=archive)
 
     def entries(self) -> list[Planned]:
         """Everything, in the order of a layer."""
         return [self._planned[path] for path in sorted(self._planned)]
 
-    def _put(self, path: str, tree: Tree, entry: Entry, number: int, *, replace: bool) -> None:
-        if not replace:
+    def _put(self, path: str, tree: Tree, entry: Entry, number: int, *, archive: bool) -> None:
+        if not archive:
             self._refuse_conflict(path, entry)
-        uid, gid = self._owner or (entry.uid, entry.gid)
+        uid, gid = (self._archive_owner if archive else self._owner) or (entry.uid, entry.gid)
         mode = entry.mode if self._mode is None else self._mode
         changed = entry._replace(path=path, uid=uid, gid=gid, mode=mode, offset=0)
         if entry.kind == FILE and entry.offset:

@@ -58,7 +58,7 @@ def _act(store: LmdbStore, parsed: argparse.Namespace) -> None:
         near = did_you_mean(parsed.name, names)
         raise UsageError(f"the store has no image {reference.familiar} for {platform}{near}")
     if parsed.action == "rm":
-        images.remove(str(reference), platform)
+        images.remove(str(reference), str(platform))
     elif parsed.action == "inspect":
         sys.stdout.write(image.config.to_json().decode() + "\n")
     else:
@@ -97,7 +97,7 @@ def _export(
     built = BuiltImage(image.config, image.layers, platform, (reference,))
     exported = export(
         output, built, store=store, library=LayerLibrary(store, images), images=images,
-        report=lambda line: sys.stderr.write(f"{line}\n"),
+        report=lambda line: print(line, file=sys.stderr),
     )  # fmt: skip
     if output.dest != "-":
         print(exported.digest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from compiler.dockerfile.errors import DockerfileError
-from compiler.failure import NodeFailed
+from compiler.failure import FailedAt
 from compiler.progress.text import printable
 from worker.action import CommandFailed
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 def render(error: BuildgraphError) -> str:
     """Text for stderr, ending in a newline."""
-    cause = error.cause if isinstance(error, NodeFailed) else error
+    cause = error.cause if isinstance(error, FailedAt) else error
     lines = []
     if isinstance(cause, CommandFailed) and cause.tail:
         lines += ["  last output:", *(f"  │ {printable(line)}" for line in cause.tail), ""]
     if isinstance(cause, DockerfileError):
         lines += [f"error: {cause.render()}"]
-    elif isinstance(error, NodeFailed) and error.node.span is not None:
-        lines += [f"error: {error.node.span}: {cause.message}", error.node.span.excerpt()]
+    elif isinstance(error, FailedAt) and error.span is not None:
+        lines += [f"error: {error.span}: {cause.message}", error.span.excerpt()]
     else:
         lines += [f"error: {cause.message}"]
     if cause.hint:

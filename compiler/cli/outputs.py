@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from cache.reference import Reference
     from compiler.build import Built
-    from compiler.export.export import Exported
+    from compiler.export.exported import Exported
     from compiler.export.output import Output
     from compiler.progress.events import Reporter
 

@@ -101,7 +101,8 @@ def staging(directory: str, mode: int = 0o700) -> Iterator[str]:
     try:
         yield temporary
     finally:
-        remove_tree(temporary)
+        if os.path.lexists(temporary):
+            remove_tree(temporary)
         os.close(fd)
 
 

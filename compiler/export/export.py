@@ -86,9 +86,9 @@ def _name_and_push(
     style: ManifestStyle,
     report: Callable[[str], None],
 ) -> Exported:
-    """`type=image` keeps the image in the store under its names; `type=registry`, and push=true, push it."""
+    """`type=image` keeps the image in the store under its names; `type=registry` and `push=true` push it."""
     exported = Exported(sha256(image.config.to_json()))
-    if output.pushes:
+    if output.push:
         from compiler.export.to_registry import push_image
 
         if not image.names:

@@ -56,18 +56,14 @@ class Output(NamedTuple):
     tar: bool = True
     annotations: tuple[tuple[str, str], ...] = ()
 
-    @property
-    def pushes(self) -> bool:
-        return self.push or self.type == "registry"
-
 
 def parse_output(text: str) -> Output:
     """Read `KEY=VALUE,…` (CSV, so that a field with a comma is quoted), a directory, or `-`; UsageError otherwise."""
+    if not text:
+        raise UsageError("an output is empty", hint="for example: --output type=local,dest=out")
     fields = _fields(text)
     if fields == [text] and not text.startswith("type="):
         # buildx's short form: all that is one field and names no type is a path.
-        if not text:
-            raise UsageError("an output is empty", hint="for example: --output type=local,dest=out")
         return Output("tar", dest=STDOUT) if text == STDOUT else Output("local", dest=text)
     attributes: dict[str, str] = {}
     annotations: dict[str, str] = {}
@@ -124,6 +120,7 @@ def _output(text: str, kind: str, attributes: dict[str, str], annotations: tuple
             raise UsageError(f"output {text!r}: {key} is true or false, not {value!r}")
         return value in _TRUE
 
+    push = flag("push")
     compression = None
     if (word := attributes.get("compression")) is not None:
         if word == "estargz":
@@ -142,7 +139,7 @@ def _output(text: str, kind: str, attributes: dict[str, str], annotations: tuple
         kind,
         attributes.get("dest", ""),
         names,
-        push=flag("push") or False,
+        push=kind == "registry" if push is None else push,
         push_by_digest=flag("push-by-digest") or False,
         compression=compression,
         compression_level=level,

@@ -37,6 +37,6 @@ def write_docker_archive(
             built.descriptor._replace(annotations=((CONTAINERD_NAME, str(tag)), (REF_NAME, str(tag)))) for tag in tags
         ] or [built.descriptor]
         layers = tuple(blob.descriptor.digest for blob in blobs)
-        docker = DockerImage(built.config_descriptor.digest, layers, tuple(tag.familiar for tag in tags))
+        docker = DockerImage(built.config_descriptor.digest, layers, tuple(map(str, tags)))
         write_layout_tar(writer(fd), tar_blobs(built, blobs), entries, [docker])
     return exported(built, blobs)

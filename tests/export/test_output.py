@@ -1,5 +1,7 @@
 """--output as buildx reads it."""
 
+import contextlib
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,8 +22,10 @@ from compiler.export.output import Output, parse_output
         ("type=oci,dest=x.tar", Output("oci", "x.tar")),
         ("type=oci,dest=x,tar=false", Output("oci", "x", tar=False)),
         ('type=oci,"dest=a,b"', Output("oci", "a,b")),
-        ("TYPE=docker", Output("docker")),
-        ("type=registry", Output("registry")),
+        ("Type=docker,dest=x", Output("docker", "x")),
+        ("type=docker", Output("docker")),
+        ("type=registry", Output("registry", push=True)),
+        ("type=registry,push=false", Output("registry")),
         (
             "type=image,name=example.test/a:1,push=true,compression=zstd,compression-level=22,force-compression=1",
             Output(
@@ -32,7 +36,7 @@ from compiler.export.output import Output, parse_output
         (
             'type=registry,"name=example.test/a,example.test/b",oci-mediatypes=false,rewrite-timestamp=true',
             Output(
-                "registry", names=(Reference.parse("example.test/a"), Reference.parse("example.test/b")),
+                "registry", push=True, names=(Reference.parse("example.test/a"), Reference.parse("example.test/b")),
                 oci_mediatypes=False, rewrite_timestamp=True,
             ),
         ),
@@ -83,7 +87,5 @@ def test_what_does_not_fit_is_said(text: str, message: str) -> None:
 @settings(deadline=None)
 @given(st.text(alphabet=st.sampled_from('typedsna=,"-. \n0cilo'), max_size=40))
 def test_nothing_but_usage_errors(text: str) -> None:
-    try:
-        assert isinstance(parse_output(text), Output)
-    except UsageError as error:
-        assert error.message
+    with contextlib.suppress(UsageError):
+        parse_output(text)

@@ -45,8 +45,8 @@ class Workshop:
         """A layer that counts as one of a base image; its tar is here, so that it can be exported as well."""
         layer = self.layer(*members)
         foreign = layer._replace(content=layer.diff_id)
-        record = ("layers", layer.diff_id, encoding.canonical(foreign.to_json()))
-        self.store.submit(Batch(records=(record,)))
+        record = encoding.canonical(foreign.to_json())
+        self.store.submit(Batch(records=(("layers", layer.diff_id, record),)))
         return foreign
 
     def image(self, layers: Sequence[Layer], *names: str) -> BuiltImage:
