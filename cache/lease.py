@@ -69,6 +69,22 @@ def acquire(
     return None
 
 
+def sweep_leases(store: str) -> None:
+    """Remove what killed holders left: files that nobody has locked."""
+    directory = os.path.join(store, LEASES)
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(directory):
+            path = os.path.join(directory, name)
+            with contextlib.suppress(OSError):
+                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if _same(path, fd):
+                        os.unlink(path)
+                finally:
+                    os.close(fd)
+
+
 def _same(path: str, fd: int) -> bool:
     try:
         return os.path.samestat(os.stat(path), os.fstat(fd))

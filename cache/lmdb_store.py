@@ -10,7 +10,8 @@ import lmdb
 
 from cache.digest import Digest
 from cache.errors import StoreProblem
-from cache.run_dir import RunDirectory, remove_tree
+from cache.lease import sweep_leases
+from cache.run_dir import RunDirectory, remove_tree, sweep
 from cache.store import TABLES, Batch, Table
 
 if TYPE_CHECKING:
@@ -160,6 +161,8 @@ class LmdbStore:
             if self._run is None:
                 try:
                     self._run = RunDirectory(self.directory)
+                    sweep(self.directory)
+                    sweep_leases(self.directory)
                 except OSError as error:
                     raise StoreProblem(f"cannot write to the store {self.directory}: {error.strerror}") from None
             self._counter += 1

@@ -86,7 +86,7 @@ class Builder:
             self._close_machine = machine.keeper.close
         # From here on there are threads, and nothing forks any more.
         self._store.start_writer()
-        sweep(self._store.directory)
+        sweep(self._store.directory)  # once more: only now an ordinary user may remove what steps owned
         executor = Executor(self._store, session.library, machine)
         try:
             plan = Plan(session.graph, known, session.records.expected(session.graph), self._jobs)

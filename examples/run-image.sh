@@ -1,8 +1,8 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # run-image.sh NAME [ARGUMENT…]: run an image of the store on the host's network until it ends, its CMD or the arguments
-# given. With podman where it works, else with crun or runc on the unpacked root filesystem. No root, no daemon needed.
-set -eu
-here=$(cd "$(dirname "$0")" && pwd)
+# given: with podman where it works, else with crun or runc on the unpacked files. Needs neither root nor a daemon.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 name=$1
 shift
 work=$(mktemp -d)
@@ -19,7 +19,13 @@ trap leave EXIT
 trap 'exit 143' TERM
 trap 'exit 130' INT
 
-wait_for() { # COMMAND…: in the background, so that a signal to this script ends it too
+# Podman and the runtimes look at the machine's cgroups even if they are to make none, and refuse some layouts.
+# So cover them, in a mount namespace of our own; and do without where that is not allowed.
+without_cgroups=(sh -c 'mount -t tmpfs none /sys/fs/cgroup && exec "$@"' sh)
+private=(unshare --mount)
+if [ "$(id -u)" != 0 ]; then private=(unshare --user --map-root-user --mount); fi
+
+until_it_ends() { # COMMAND…: in the background, so that a signal to this script ends it too
     "$@" &
     child=$!
     status=0
@@ -28,29 +34,32 @@ wait_for() { # COMMAND…: in the background, so that a signal to this script en
     exit "$status"
 }
 
-podman_here() { # podman with its files in our own directory and without cgroups, which not every machine lets us have
-    podman --root "$work/podman" --runroot "$work/podman-run" --storage-driver vfs --log-level error "$@"
-}
+podman=(podman --root "$work/podman" --runroot "$work/podman-run" --storage-driver vfs --log-level error)
+# Its own defaults may be above what this machine lets us have.
+limits=(--ulimit "nofile=$(ulimit -Sn):$(ulimit -Hn)" --ulimit "nproc=$(ulimit -Su):$(ulimit -Hu)")
+podman_run=("${podman[@]}" run --rm --cgroups=disabled --network=host "${limits[@]}")
+if [ "$(id -u)" = 0 ]; then podman_run=("${private[@]}" "${without_cgroups[@]}" "${podman_run[@]}"); fi
 
 if [ "${RUN_IMAGE_WITH:-podman}" = podman ] && command -v podman > /dev/null; then
-    buildgraph image export -o "type=oci,dest=$work/image,tar=false" "$name" 2> /dev/null
-    if id=$(podman_here pull --quiet "oci:$work/image" 2> /dev/null) \
-        && podman_here run --rm --cgroups=disabled --network=host --entrypoint= "$id" true 2> /dev/null; then
-        wait_for podman_here run --rm --cgroups=disabled --network=host "$id" "$@"
+    buildgraph image export -o "type=oci,dest=$work/image,tar=false" "$name" > /dev/null 2>&1
+    # The image's name in podman is made of the path, so that must be short and of small letters.
+    cd "$work"
+    if id=$("${podman[@]}" pull --quiet oci:image 2> /dev/null) \
+        && "${podman_run[@]}" --entrypoint= "$id" true 2> /dev/null; then
+        until_it_ends "${podman_run[@]}" "$id" "$@"
     fi
 fi
 
 mkdir "$work/bundle"
-buildgraph image export -o "type=local,dest=$work/bundle/rootfs" "$name" 2> /dev/null
+buildgraph image export -o "type=local,dest=$work/bundle/rootfs" "$name" > /dev/null 2>&1
 buildgraph image inspect "$name" | python3 "$here/bundle.py" "$@" > "$work/bundle/config.json"
-
-runtime=$(command -v crun || command -v runc) || { echo "there is no podman, crun or runc to run the image" >&2; exit 4; }
-case $runtime in
-    *crun) runtime="$runtime --cgroup-manager=disabled" ;;
-esac
-if [ "$(id -u)" = 0 ]; then alone="unshare --mount"; else alone="unshare --user --map-root-user --mount"; fi
-# The runtime looks at the machine's cgroups even if it is to make none, and refuses some layouts: cover them.
-# $runtime and $alone are lists of words.
-# shellcheck disable=SC2086
-wait_for $alone sh -c 'mount -t tmpfs none /sys/fs/cgroup && exec "$@"' sh \
-    $runtime --root "$work/state" run --bundle "$work/bundle" "buildgraph-example-$$"
+if command -v crun > /dev/null; then
+    runtime=(crun --cgroup-manager=disabled)
+elif command -v runc > /dev/null; then
+    runtime=(runc)
+else
+    echo "there is no podman, crun or runc to run the image with" >&2
+    exit 4
+fi
+until_it_ends "${private[@]}" "${without_cgroups[@]}" \
+    "${runtime[@]}" --root "$work/state" run --bundle "$work/bundle" "buildgraph-example-$$"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,16 @@ COMMANDS = {
 }
 INTERRUPTED = 130
 """128 + SIGINT, as shells count it."""
+TERMINATED = 143
+"""128 + SIGTERM."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: everything stops as after Ctrl-C."""
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
 
 
 def entry() -> None:
@@ -29,6 +40,7 @@ def entry() -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; its exit code (docs/exit-codes in the README). Prints failures to stderr."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         return _run(list(arguments))
     except BuildgraphError as error:
@@ -36,6 +48,8 @@ def main(arguments: Sequence[str]) -> int:
 
         sys.stderr.write(render(error))
         return exit_code(getattr(error, "cause", error))
+    except Terminated:
+        return TERMINATED
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return INTERRUPTED

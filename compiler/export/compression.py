@@ -17,7 +17,7 @@ _MOST_ISAL = 3
 """isal has levels 0 to 3; from there on zlib packs smaller."""
 
 _MEDIA_TYPES = {"": oci.OCI_LAYER, "gzip": oci.OCI_LAYER_GZIP, "zstd": oci.OCI_LAYER_ZSTD}
-_DOCKER_TYPES = {"": oci.DOCKER_LAYER, "gzip": oci.DOCKER_LAYER_GZIP, "zstd": oci.DOCKER_LAYER_ZSTD}
+_DOCKER_TYPES = {"": oci.DOCKER_LAYER, "gzip": oci.DOCKER_LAYER_GZIP}
 
 
 class Compression(NamedTuple):
@@ -67,5 +67,5 @@ class _Packer(Protocol):
 
 
 def media_type(kind: str, docker: bool = False) -> str:
-    """The media type of a layer that is packed like this."""
+    """The media type of a layer that is packed like this; docker's own types know no zstd."""
     return (_DOCKER_TYPES if docker else _MEDIA_TYPES)[kind]

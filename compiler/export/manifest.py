@@ -26,7 +26,7 @@ class BuiltManifest(NamedTuple):
 
 
 class ManifestStyle(NamedTuple):
-    """docker: docker's media types instead of OCI's, which old registries and docker before 1.20 want."""
+    """docker: docker's media types instead of OCI's, for old registries; not where a layer is zstd, which has none."""
 
     docker: bool = False
     annotations: tuple[tuple[str, str], ...] = ()
@@ -34,12 +34,15 @@ class ManifestStyle(NamedTuple):
 
 def build_manifest(image: BuiltImage, layers: Sequence[Descriptor], style: ManifestStyle) -> BuiltManifest:
     """The manifest of an image whose layers, lowest first, have these forms, with OCI's media types."""
+    kinds = [oci.compression(layer) for layer in layers]
+    docker = style.docker and "zstd" not in kinds
     config = image.config.to_json()
-    config_descriptor = Descriptor(oci.DOCKER_CONFIG if style.docker else oci.OCI_CONFIG, sha256(config), len(config))
+    config_descriptor = Descriptor(oci.DOCKER_CONFIG if docker else oci.OCI_CONFIG, sha256(config), len(config))
     forms = tuple(
-        layer._replace(media_type=media_type(oci.compression(layer), style.docker), annotations=()) for layer in layers
+        Descriptor(media_type(kind, docker), layer.digest, layer.size)
+        for kind, layer in zip(kinds, layers, strict=True)
     )
-    kind = oci.DOCKER_MANIFEST if style.docker else oci.OCI_MANIFEST
+    kind = oci.DOCKER_MANIFEST if docker else oci.OCI_MANIFEST
     data = Manifest(config_descriptor, forms, kind, style.annotations).to_json()
     return BuiltManifest(data, Descriptor(kind, sha256(data), len(data), image.platform), config, config_descriptor)
 

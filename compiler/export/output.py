@@ -159,6 +159,8 @@ def _checked(text: str, output: Output) -> Output:
         raise UsageError(f"output {text!r} needs dest=DIRECTORY, because of tar=false")
     if output.annotations and output.oci_mediatypes is False:
         raise UsageError(f"output {text!r}: docker's manifests have no annotations; leave out oci-mediatypes=false")
+    if output.compression == "zstd" and output.oci_mediatypes is False:
+        raise UsageError(f"output {text!r}: zstd layers need OCI's media types; leave out oci-mediatypes=false")
     if output.type in ("oci", "tar") and not output.dest:
         return output._replace(dest=STDOUT)
     return output

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cache import oci
 from cache.errors import EnvironmentProblem, UsageError
 from cache.images import Form
 from cache.oci_layout import OciLayout
@@ -34,23 +35,34 @@ def sample(shop: Workshop, *names: str) -> BuiltImage:
 
 
 @pytest.mark.parametrize("compression", ["uncompressed", "gzip", "zstd"])
-@pytest.mark.parametrize("types", ["true", "false"])
 def test_a_layout_directory_is_read_by_skopeo_and_unpacked_by_umoci(
-    shop: Workshop, tmp_path: Path, compression: str, types: str
+    shop: Workshop, tmp_path: Path, compression: str
 ) -> None:
     image = sample(shop, "example.test/app:v1")
     out = tmp_path / "out"
-    options = f"compression={compression},force-compression=true,oci-mediatypes={types}"
+    options = f"compression={compression},force-compression=true"
     made = shop.export(f"type=oci,dest={out},tar=false,{options}", image)
     seen = json.loads(run("skopeo", "inspect", f"oci:{out}:v1"))
     assert (seen["Digest"], seen["Labels"], len(seen["Layers"])) == (made.digest, {"made": "here"}, 3)
     assert hashlib.sha256((out / "blobs/sha256" / made.digest[7:]).read_bytes()).hexdigest() == made.digest[7:]
     run("skopeo", "copy", f"oci:{out}:v1", f"dir:{tmp_path}/copy")  # verifies every blob and diff_id
-    if types == "true":
+    if compression != "zstd":  # which umoci does not read yet
         run("umoci", "raw", "unpack", "--rootless", "--image", f"{out}:v1", f"{tmp_path}/unpacked")
         assert sorted(os.listdir(tmp_path / "unpacked")) == ["big", "bigger", "etc", "link", "old"]
         assert (tmp_path / "unpacked/link").read_bytes() == b"new\n"
         assert not (tmp_path / "unpacked/etc/gone").exists()
+
+
+def test_dockers_media_types_on_demand_but_for_zstd(shop: Workshop, tmp_path: Path) -> None:
+    image = sample(shop, "example.test/app:v1")
+    shop.export(f"type=oci,dest={tmp_path}/out/,oci-mediatypes=false", image)
+    # Without the tag, which it does not find on a docker manifest.
+    run("skopeo", "copy", f"oci:{tmp_path}/out", f"dir:{tmp_path}/copy")
+    manifest = json.loads((tmp_path / "copy" / "manifest.json").read_bytes())
+    types = {manifest["mediaType"], manifest["config"]["mediaType"], *(one["mediaType"] for one in manifest["layers"])}
+    assert types == {oci.DOCKER_MANIFEST, oci.DOCKER_CONFIG, oci.DOCKER_LAYER_GZIP}
+    zstd = shop.export(f"type=docker,dest={tmp_path}/image.tar,compression=zstd", image)
+    assert zstd.media_type == oci.OCI_MANIFEST
 
 
 def test_a_layout_archive_is_a_file_or_a_stream(shop: Workshop, tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ def test_outputs(text: str, expected: Output) -> None:
         ("type=image,annotation-index.a=b", "not supported yet"),
         ("type=image,annotation[linux/amd64].a=b", "not supported yet"),
         ("type=image,annotation.a=b,oci-mediatypes=false", "no annotations"),
+        ("type=image,compression=zstd,oci-mediatypes=false", "zstd layers need OCI"),
         ("type=image,name=UPPER/case", "lower case"),
         ("type=cacheonly", "not supported yet"),
         ('type=oci,"dest=x', "comma-separated"),
