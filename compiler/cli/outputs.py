@@ -37,10 +37,7 @@ def read_outputs(parsed: argparse.Namespace, tags: tuple[Reference, ...]) -> lis
     texts = list(parsed.output)
     if parsed.push:
         texts.append("type=registry")
-    outputs = [parse_output(text) for text in texts]
-    if parsed.load:
-        outputs.append(parse_output("type=docker"))
-    return outputs
+    return [parse_output(text) for text in texts]
 
 
 def deliver(
@@ -57,7 +54,7 @@ def deliver(
     config, layers = built.config, built.layers
     epoch = session.options.source_date_epoch
     exported: list[Exported] = []
-    if epoch is not None or outputs:
+    if epoch is not None or outputs or parsed.load:
         from compiler.export.built import BuiltImage
         from compiler.export.export import export
         from compiler.export.rewrite import clamped
@@ -88,6 +85,10 @@ def deliver(
             reporter.report(Task(name, "failed", time.monotonic() - started))
             raise
         reporter.report(Task(name, "done", time.monotonic() - started))
+    if parsed.load:
+        from compiler.cli.load import load
+
+        load(image, session, reporter)
     if parsed.iidfile:
         write_file(parsed.iidfile, image_id)
     if parsed.metadata_file:

@@ -10,7 +10,7 @@ import lzma
 import os
 import tarfile
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
@@ -212,7 +212,7 @@ def test_add_refuses_hostile_archives(program: Program, name: str) -> None:
 
 
 class _Files(http.server.BaseHTTPRequestHandler):
-    requests: list[tuple[str, str | None]] = []
+    requests: ClassVar[list[tuple[str, str | None]]] = []
     content = b"downloaded\n"
 
     def do_GET(self) -> None:
