@@ -7,9 +7,16 @@ name=$1
 shift
 work=$(mktemp -d)
 child=
+end=(true)
 leave() {
     if [ -n "$child" ]; then
+        # The first process of a container may ignore a polite signal.
         kill "$child" 2> /dev/null || true
+        for _ in $(seq 30); do
+            kill -0 "$child" 2> /dev/null || break
+            sleep 0.1
+        done
+        "${end[@]}" > /dev/null 2>&1 || true
         wait "$child" || true
     fi
     # Rootless podman's files belong to users of its namespace.
@@ -46,6 +53,7 @@ if [ "${RUN_IMAGE_WITH:-podman}" = podman ] && command -v podman > /dev/null; th
     cd "$work"
     if id=$("${podman[@]}" pull --quiet oci:image 2> /dev/null) \
         && "${podman_run[@]}" --entrypoint= "$id" true 2> /dev/null; then
+        end=("${podman[@]}" kill --all)
         until_it_ends "${podman_run[@]}" "$id" "$@"
     fi
 fi
@@ -61,5 +69,6 @@ else
     echo "there is no podman, crun or runc to run the image with" >&2
     exit 4
 fi
+end=("${private[@]}" "${without_cgroups[@]}" "${runtime[@]}" --root "$work/state" delete --force "buildgraph-example-$$")
 until_it_ends "${private[@]}" "${without_cgroups[@]}" \
     "${runtime[@]}" --root "$work/state" run --bundle "$work/bundle" "buildgraph-example-$$"

@@ -26,7 +26,13 @@ RACY_NANOSECONDS = 2_000_000_000
 """A file touched this shortly before the scan may change again without its times changing: some filesystems keep times
 to two seconds (git has the same rule). Such a directory is hashed again next time."""
 MULTITHREADED_FROM = 16 << 20
-"""Bytes from which BLAKE3 over a memory map on all cores is faster than one read."""
+"""Bytes from which BLAKE3 on all cores is faster than on one."""
+
+
+_KINDS = frozenset({stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIFO})
+"""Sockets and devices are never part of a context."""
+_CHUNK = 8 << 20
+"""Bytes of a large file that are hashed at once, on all cores."""
 
 
 class Rules(Protocol):
@@ -50,6 +56,7 @@ class ContextTree:
         """directory: an existing directory. Raises EnvironmentProblem."""
         self.directory = os.path.realpath(directory)
         self._rules = rules
+        self._ruled = bool(rules.digest_input())
         self._store = store
         self._started = time.time_ns()
         identity = [self.directory, rules.digest_input()]
@@ -139,7 +146,7 @@ class ContextTree:
         known = self._directories.get(path)
         if known is None:
             statuses = self._list(path)
-            names = sorted(name for name in statuses if self._belongs(path, name, statuses[name]))
+            names = [name for name in sorted(statuses) if self._belongs(path, name, statuses[name])]
             known = ContextDirectory(path, statuses, names, self._remembered(path), self)
             self._directories[path] = known
         return known
@@ -160,13 +167,14 @@ class ContextTree:
             os.close(fd)
 
     def _belongs(self, directory: str, name: str, status: os.stat_result) -> bool:
+        if stat.S_IFMT(status[0]) not in _KINDS:
+            return False
+        if not self._ruled:
+            return True
         path = f"{directory}/{name}" if directory else name
-        mode = status.st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode) or stat.S_ISFIFO(mode)):
-            return False  # sockets and devices are never part of a context
         if not self._rules.ignored(path):
             return True
-        if not stat.S_ISDIR(mode) or not self._rules.may_contain_exceptions(path):
+        if not stat.S_ISDIR(status[0]) or not self._rules.may_contain_exceptions(path):
             return False
         return bool(self._read(path).names)
 
@@ -185,10 +193,11 @@ class ContextTree:
         fd = self._open(path, os.O_RDONLY)
         try:
             if size >= MULTITHREADED_FROM:
-                return blake3(max_threads=blake3.AUTO).update_mmap(f"/proc/self/fd/{fd}").hexdigest()
-            data = os.read(fd, size + 1)
-            hasher = blake3(data)
-            while data := os.read(fd, 1 << 20):
+                # Not by a memory map: a file that shrinks meanwhile would kill the process.
+                hasher, chunk = blake3(max_threads=blake3.AUTO), _CHUNK
+            else:
+                hasher, chunk = blake3(), size + 1
+            while data := os.read(fd, chunk):
                 hasher.update(data)
             return hasher.hexdigest()
         except OSError as error:

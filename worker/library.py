@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
 from cache import encoding
@@ -90,6 +89,8 @@ class LayerLibrary:
         missing = [layer for layer in layers if self.known(layer).tar is None]
         if len(missing) < 2:
             return [self.fetch(layer) for layer in layers]
+        from concurrent.futures import ThreadPoolExecutor  # 10 ms, with logging, that a build with nothing to do saves
+
         with ThreadPoolExecutor(FETCHES, "fetch") as pool:
             return list(pool.map(self.fetch, layers))
 

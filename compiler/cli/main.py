@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -41,6 +42,8 @@ def entry() -> None:
 def main(arguments: Sequence[str]) -> int:
     """Run one command; its exit code (docs/exit-codes in the README). Prints failures to stderr."""
     signal.signal(signal.SIGTERM, _terminate)
+    # Short-lived and with few cycles: collecting the youngest objects every 700 would take 15 ms of 20,000 files.
+    gc.set_threshold(100_000)
     try:
         return _run(list(arguments))
     except BuildgraphError as error:
