@@ -189,7 +189,9 @@ def layers_of(graph: Graph, name: str, results: Mapping[str, Result]) -> tuple[L
 def _source_text(node: Node) -> str:
     source = node.definition
     if isinstance(source, ImageSource):
-        return f"{len(source.layers)} layers" + (f", {source.digest[:19]}" if source.digest else "")
+        count = len(source.layers)
+        layers = f"{count} {'layer' if count == 1 else 'layers'}"
+        return f"{layers}, {source.digest[:19]}" if source.digest else layers
     return {"context": "the files of the context", "http": "fetched", "scratch": "nothing"}[node.kind]
 
 

@@ -26,6 +26,7 @@ from compiler.graph import (
 from compiler.scope import GlobalScope, StageScope, platform_arguments
 from compiler.stage_builder import StageBuilder
 from compiler.steps import Step, add_step, copy_step, run_step, workdir_step
+from worker.operation import Copy, Pattern
 
 if TYPE_CHECKING:
     from compiler.dockerfile.parser import Dockerfile, Stage
@@ -143,7 +144,7 @@ class Lowering:
         override = self._named(from_.name, platform, from_.span) if from_.name else None
         override = override or self._named(image, platform, from_.span)
         if isinstance(override, ContextSource):
-            raise DockerfileError(f"the named context {image!r} is a directory, not an image", from_.span)
+            return self._directory_base(image, stage, name, platform, override), ()
         if override is None:
             earlier = self._earlier_stage(image, stage.index)
             if earlier is not None:
@@ -152,7 +153,7 @@ class Lowering:
                 builder = StageBuilder(name, base.node, base.config, scope, base.items)
                 return builder, base.config.on_build
         if override is None and image == SCRATCH:
-            node = self.graph.add(Node(SCRATCH, "scratch", "", SCRATCH, None, (), ScratchSource()))
+            node = self._source_node(SCRATCH, "scratch", SCRATCH, ScratchSource())
             config = ImageConfig.empty(platform)
         else:
             found = override or self._image(image, platform, from_.span.find(from_.image))
@@ -160,6 +161,19 @@ class Lowering:
             config = found.config.with_path()
         env = dict(entry.partition("=")[::2] for entry in config.env)
         return StageBuilder(name, node.id, config, StageScope(self._globals, env, {}), ()), config.on_build
+
+    def _directory_base(
+        self, image: str, stage: Stage, name: str, platform: Platform, source: ContextSource
+    ) -> StageBuilder:
+        """A directory as a base image: all its files in one layer, as BuildKit takes it."""
+        scratch = self._source_node(SCRATCH, "scratch", SCRATCH, ScratchSource())
+        files = self._source_node(f"context:{source.name}", "context", source.name, source)
+        operation = Copy((Pattern(1, "/"),), "/")
+        text, span = stage.from_.text, stage.from_.span
+        node = self.graph.add(Node(f"{name}.0", "copy", name, text, span, (scratch.id, files.id), operation))
+        config = ImageConfig.empty(platform)
+        scope = StageScope(self._globals, dict(entry.partition("=")[::2] for entry in config.env), {})
+        return StageBuilder(name, node.id, config, scope, (HistoryItem(text, node.id),))
 
     def _platform(self, from_: ast.From) -> Platform:
         if not from_.platform:
@@ -247,7 +261,7 @@ class Lowering:
                 raise DockerfileError(f"stage {name} comes later; a stage can only take from those above it", place)
             return self._stage(number).node
         if name == SCRATCH:
-            return self.graph.add(Node(SCRATCH, "scratch", "", SCRATCH, None, (), ScratchSource())).id
+            return self._source_node(SCRATCH, "scratch", SCRATCH, ScratchSource()).id
         near = did_you_mean(name, [other.name for other in self._dockerfile.stages if other.name])
         try:
             found = self._image(name, self._options.platform, place)

@@ -43,7 +43,7 @@ until_it_ends() { # COMMAND…: in the background, so that a signal to this scri
 
 podman=(podman --root "$work/podman" --runroot "$work/podman-run" --storage-driver vfs --log-level error)
 # Its own defaults may be above what this machine lets us have.
-limits=(--ulimit "nofile=$(ulimit -Sn):$(ulimit -Hn)" --ulimit "nproc=$(ulimit -Su):$(ulimit -Hu)")
+limits=(--ulimit nofile=1024:1024 --ulimit nproc=4096:4096)
 podman_run=("${podman[@]}" run --rm --cgroups=disabled --network=host "${limits[@]}")
 if [ "$(id -u)" = 0 ]; then podman_run=("${private[@]}" "${without_cgroups[@]}" "${podman_run[@]}"); fi
 

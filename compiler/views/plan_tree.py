@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from compiler.forecast import DEPENDS, HIT, MISS
 from compiler.progress.text import printable
+from compiler.reasons import Reason
 
 if TYPE_CHECKING:
     from compiler.forecast import Forecast, Outlook
@@ -21,7 +22,9 @@ def render(session: Session, forecast: Forecast, *, colour: bool) -> str:
     """The whole text, ending in a newline."""
     width = min(WIDEST, shutil.get_terminal_size((80, 24)).columns)
     lines = []
-    stages: dict[str, list[Outlook]] = {}
+    # In the order in which stages end, so that each comes after those that it takes from.
+    ends = [outlook.node.stage for outlook in forecast.outlooks if outlook.node.kind == "stage"]
+    stages: dict[str, list[Outlook]] = {stage: [] for stage in ends}
     for outlook in forecast.outlooks:
         if outlook.node.is_step or outlook.node.kind == "stage":
             stages.setdefault(outlook.node.stage, []).append(outlook)
@@ -32,7 +35,7 @@ def render(session: Session, forecast: Forecast, *, colour: bool) -> str:
     for stage, outlooks in stages.items():
         head = next(outlook for outlook in outlooks if outlook.node.kind == "stage")
         target = "  ← target" if head.node.id == session.graph.target else ""
-        lines.append(_cut(f"stage {stage}: {printable(head.node.text)}{target}", width))
+        lines.append(_cut(f"stage {stage}: {_one_line(head.node.text)}{target}", width))
         steps = [outlook for outlook in outlooks if outlook.node.is_step]
         for place, outlook in enumerate(steps):
             branch = "└─" if place == len(steps) - 1 else "├─"
@@ -44,14 +47,28 @@ def _step(outlook: Outlook, branch: str, critical: bool, width: int, colour: boo
     label = _LABELS[outlook.status]
     seconds = "" if outlook.seconds in (None, 0.0) else f" ~{_seconds(outlook.seconds)}"
     mark = " *" if critical and outlook.status != HIT else ""
-    plain = f"{branch} {label:7} {outlook.node.id}  {printable(outlook.node.text)}"
+    plain = f"{branch} {label:7} {outlook.node.id}  {_one_line(outlook.node.text)}"
     line = _cut(plain, width - len(seconds) - len(mark)) + seconds + mark
     if colour:
         line = line.replace(f" {label:7} ", f" \x1b[{_COLOURS[outlook.status]}m{label:7}\x1b[0m ", 1)
-    if outlook.status == HIT and outlook.result is not None:
+    below = f"{outlook.node.stage}."
+    if (outlook.status == HIT and outlook.result is not None) or _waits_for_its_stage(outlook, below):
         return [line]
     indent = "   " if branch == "└─" else "│  "
     return [line, _cut(f"{indent}        because {outlook.why.text}", width)]
+
+
+def _waits_for_its_stage(outlook: Outlook, below: str) -> bool:
+    """Whether the reason goes without saying: the step before it in the same stage runs."""
+    return (
+        outlook.why.reason is Reason.INPUT_OPEN
+        and outlook.node.inputs[0].startswith(below)
+        and outlook.why.text.endswith(f" {outlook.node.inputs[0]} makes")
+    )
+
+
+def _one_line(text: str) -> str:
+    return " ".join(printable(text).split())
 
 
 def _summary(forecast: Forecast, width: int) -> list[str]:

@@ -209,6 +209,12 @@ def test_an_oci_layout_is_a_base_and_a_source(each_way: Program) -> None:
     assert (target / "hello").read_text() == "hello\n"
 
 
+def test_a_directory_is_a_base(program: Program) -> None:
+    project = program.project("FROM busybox\nRUN cat /etc/passwd | head -1\n")
+    assert program.build(project, "-t", "dir:1").ok().output("0.1") == ["root:x:0:0::/root:/bin/sh"]
+    assert program.build(project).ok().executed == []
+
+
 def test_onbuild_triggers_run_in_the_child(program: Program) -> None:
     parent = program.project(DOCKERFILE + "USER root\nONBUILD COPY f /from-child\nONBUILD RUN cat /from-child\n", name="parent")
     program.build(parent, "-t", "parent:1").ok()
