@@ -159,7 +159,9 @@ class Images:
         # The config as it came, byte for byte: its digest is the image's id.
         kept = Digest.of(data)
         value = {**encoding.parse(named.records[0][2]), "config": str(kept)}
-        records = (("names", named.records[0][1], encoding.canonical(value)), *(form for form in forms if form))
+        # A layout on disk is no name that anything could be built from later.
+        names = [] if origin.startswith("layout:") else [("names", named.records[0][1], encoding.canonical(value))]
+        records = (*names, *(form for form in forms if form))
         self._store.submit(Batch(blobs={kept: data}, records=records))
         return image
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import threading
 from typing import TYPE_CHECKING
@@ -28,6 +30,8 @@ GROUP_LIMIT = 1000
 """Batches in one transaction at most, so that a flood of puts does not hold back the first ones for long."""
 MAX_KEY = 500
 """LMDB's own limit is 511 bytes; longer keys are a bug of ours or an absurd path, and are hashed."""
+NO_SPACE = 1 << 20
+"""A failed write with fewer free bytes than this failed for lack of space."""
 
 _BLOBS = "blobs"
 _DELETED = object()
@@ -93,7 +97,10 @@ class LmdbStore:
 
     def scan(self, table: Table, prefix: str = "") -> list[tuple[str, bytes]]:
         found: dict[str, bytes | object] = {}
-        start = prefix.encode()
+        start = prefix.encode("utf-8", "surrogateescape")
+        # First what waits to be written: between the two it may move from there into the database, never back.
+        with self._lock:
+            pending = {key: value for (of, key), value in self._pending.items() if of == table}
         with self._env.begin(db=self._dbs[table]) as txn:
             cursor = txn.cursor()
             if cursor.set_range(start):
@@ -101,8 +108,7 @@ class LmdbStore:
                     if not bytes(raw).startswith(start):
                         break
                     found[bytes(raw).decode("utf-8", "surrogateescape")] = bytes(value)
-        with self._lock:
-            found.update({key: value for (of, key), value in self._pending.items() if of == table})
+        found.update(pending)
         return sorted((k, v) for k, v in found.items() if isinstance(v, bytes) and k.startswith(prefix))
 
     def has_blob(self, digest: Digest) -> bool:
@@ -226,9 +232,11 @@ class LmdbStore:
             failure: StoreProblem | None = None
             try:
                 self._write([batch for batch, _ in group])
+            except StoreProblem as error:
+                failure = error
             except (OSError, lmdb.Error) as error:
                 failure = StoreProblem(
-                    f"cannot write to the store {self.directory}: {_reason(error)}",
+                    f"cannot write to the store {self.directory}: {self._write_reason(error)}",
                     hint="free some space, or choose another directory with --store",
                 )
             with self._lock:
@@ -243,6 +251,15 @@ class LmdbStore:
                     future.set_result(None)
                 else:
                     future.set_exception(failure)
+
+    def _write_reason(self, error: Exception) -> str:
+        # LMDB calls a write that was cut short, as the last one on a full disk is, an input/output error.
+        if isinstance(error, lmdb.Error):
+            with contextlib.suppress(OSError):
+                disk = os.statvfs(self.directory)
+                if disk.f_bavail * disk.f_frsize < NO_SPACE:
+                    return os.strerror(errno.ENOSPC)
+        return _reason(error)
 
     def _forget(self, batch: Batch, queued: list[Batch]) -> None:
         """Take what is committed out of the pending view, unless a later batch says it anew."""

@@ -38,7 +38,7 @@ class Built(NamedTuple):
 class Builder:
     """Builds one definition on one store. Closing it ends what the build started; close it in any case.
 
-    hits, ran: how many steps were known, and the ids of those that were executed, also after a failure.
+    announced: whether it came as far as saying what it will do. hits, ran: how many steps were known, and the ids of those that were executed, also after a failure.
     """
 
     def __init__(self, store: LmdbStore, reporter: Reporter, jobs: int) -> None:
@@ -46,6 +46,7 @@ class Builder:
         self._reporter = reporter
         self._jobs = jobs
         self._close_machine: Callable[[], None] = lambda: None
+        self.announced = False
         self.hits = 0
         self.ran: list[str] = []
 
@@ -56,6 +57,7 @@ class Builder:
         wanted = needed(session.graph, known)
         steps = [node for node in session.graph if node.is_step and node.id in wanted]
         shown = {node.id for node in steps}
+        self.announced = True
         self._reporter.report(Announced(tuple(info for info in node_infos(session.graph) if info.id in shown)))
         for node in steps:
             if node.id in known:
@@ -125,5 +127,3 @@ def read_secret(source: SecretSource) -> bytes:
 
 def _size(result: Result) -> int | None:
     return result.layer.tar.size if result.layer is not None and result.layer.tar is not None else None
-
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from cache.errors import RemoteError, UsageError
+from cache.errors import BuildgraphError, UsageError
 from cache.image_config import ImageConfig
 from cache.platform import Platform
 from cache.reference import InvalidReference
@@ -194,7 +194,7 @@ class Lowering:
             return self._bases.image(name, platform)
         except InvalidReference as error:
             raise DockerfileError(error.message, span) from None
-        except RemoteError as error:
+        except BuildgraphError as error:
             raise FailedAt(span, error) from None
 
     def _named(self, name: str, platform: Platform, span: Span) -> Image | ContextSource | None:
@@ -202,7 +202,7 @@ class Lowering:
             return self._bases.named_context(name, platform)
         except InvalidReference as error:
             raise DockerfileError(error.message, span) from None
-        except RemoteError as error:
+        except BuildgraphError as error:
             raise FailedAt(span, error) from None
 
     def _source_node(self, node_id: str, kind: str, text: str, source: Source) -> Node:

@@ -13,6 +13,7 @@ from compiler.build import Builder
 from compiler.cli.options import Parser, Request, add_build_options, read_request
 from compiler.progress.events import Ended, Reporter
 from compiler.progress.open import MODES, open_reporter
+from compiler.progress.rawjson import RawJsonReporter
 
 if TYPE_CHECKING:
     import argparse
@@ -74,7 +75,8 @@ def _build(
         delivered = deliver(built, outputs, tags, parsed, reporter)
     except BaseException:
         # What went wrong is printed once, at the very end and in full.
-        reporter.report(Ended(False, time.monotonic() - started, "", builder.hits, len(builder.ran), ""))
+        if builder.announced or isinstance(reporter, RawJsonReporter):
+            reporter.report(Ended(False, time.monotonic() - started, "", builder.hits, len(builder.ran), ""))
         raise
     finally:
         builder.close()

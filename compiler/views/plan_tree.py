@@ -45,7 +45,7 @@ def render(session: Session, forecast: Forecast, *, colour: bool) -> str:
 
 def _step(outlook: Outlook, branch: str, critical: bool, width: int, colour: bool) -> list[str]:
     label = _LABELS[outlook.status]
-    seconds = "" if outlook.seconds in (None, 0.0) else f" ~{_seconds(outlook.seconds)}"
+    seconds = f" ~{_seconds(outlook.seconds)}" if (outlook.seconds or 0.0) >= 0.05 else ""
     mark = " *" if critical and outlook.status != HIT else ""
     plain = f"{branch} {label:7} {outlook.node.id}  {_one_line(outlook.node.text)}"
     line = _cut(plain, width - len(seconds) - len(mark)) + seconds + mark

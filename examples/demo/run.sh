@@ -10,6 +10,7 @@ else
     trap 'rm -rf "$work"' EXIT
 fi
 export BUILDGRAPH_STORE="$work/store"
+exec 2>&1
 heading() { printf '\n── %s\n' "$*"; }
 
 heading "a base image out of the system's busybox"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
-from graphs import graph, graphs, scratch, stage, step
 from hypothesis import given, settings
 
-from compiler.graph import Graph
+from tests.compiler.graphs import graph, graphs, scratch, stage, step
+
+if TYPE_CHECKING:
+    from compiler.graph import Graph
 
 
 def test_an_input_must_be_there_first() -> None:

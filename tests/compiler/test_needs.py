@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from graphs import graph, graphs, scratch, stage, step
+from typing import TYPE_CHECKING
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compiler.graph import Graph
 from compiler.needs import needed
+from tests.compiler.graphs import graph, graphs, scratch, stage, step
+
+if TYPE_CHECKING:
+    from compiler.graph import Graph
 
 COPIES = graph(
     scratch(),
