@@ -29,7 +29,9 @@ INLINE_LIMIT = 32 << 10
 GROUP_LIMIT = 1000
 """Batches in one transaction at most, so that a flood of puts does not hold back the first ones for long."""
 MAX_KEY = 500
-"""LMDB's own limit is 511 bytes; longer keys are a bug of ours or an absurd path, and are hashed."""
+"""LMDB's own limit is 511 bytes. Of longer keys, such as deep paths of a context, the beginning and a hash are the key,
+together one byte longer than any other key, and the whole key stands before the value."""
+LONG_PREFIX = MAX_KEY + 1 - 64
 NO_SPACE = 1 << 20
 """A failed write with fewer free bytes than this failed for lack of space."""
 
@@ -90,14 +92,16 @@ class LmdbStore:
         with self._env.begin(db=self._dbs[table]) as txn:
             for key, value in pending.items():
                 if value is None:
-                    value = txn.get(_key(key))
+                    raw = _key(key)
+                    stored = txn.get(raw)
+                    value = None if stored is None else _unpack(raw, stored)[1]
                 if isinstance(value, bytes):
                     found[key] = value
         return found
 
     def scan(self, table: Table, prefix: str = "") -> list[tuple[str, bytes]]:
         found: dict[str, bytes | object] = {}
-        start = prefix.encode("utf-8", "surrogateescape")
+        start = prefix.encode("utf-8", "surrogateescape")[:LONG_PREFIX]
         # First what waits to be written: between the two it may move from there into the database, never back.
         with self._lock:
             pending = {key: value for (of, key), value in self._pending.items() if of == table}
@@ -107,7 +111,8 @@ class LmdbStore:
                 for raw, value in cursor.iternext():
                     if not bytes(raw).startswith(start):
                         break
-                    found[bytes(raw).decode("utf-8", "surrogateescape")] = bytes(value)
+                    key, found_value = _unpack(bytes(raw), bytes(value))
+                    found[key] = found_value
         found.update(pending)
         return sorted((k, v) for k, v in found.items() if isinstance(v, bytes) and k.startswith(prefix))
 
@@ -297,7 +302,7 @@ class LmdbStore:
                 txn.put(digest.hash.encode(), data, db=self._dbs[_BLOBS], overwrite=False)
             for batch in batches:
                 for table, key, value in batch.records:
-                    txn.put(_key(key), value, db=self._dbs[table])
+                    txn.put(_key(key), _packed(key, value), db=self._dbs[table])
                 for table, key in batch.deleted:
                     txn.delete(_key(key), db=self._dbs[table])
 
@@ -346,7 +351,21 @@ class LmdbStore:
 
 def _key(key: str) -> bytes:
     raw = key.encode("utf-8", "surrogateescape")
-    return raw if len(raw) <= MAX_KEY else raw[: MAX_KEY - 80] + Digest.of(raw).hash.encode()
+    return raw if len(raw) <= MAX_KEY else raw[:LONG_PREFIX] + Digest.of(raw).hash.encode()
+
+
+def _packed(key: str, value: bytes) -> bytes:
+    """The value as it is stored: behind the key's length and the key, if that is a long one."""
+    raw = key.encode("utf-8", "surrogateescape")
+    return value if len(raw) <= MAX_KEY else len(raw).to_bytes(4, "big") + raw + value
+
+
+def _unpack(raw: bytes, value: bytes) -> tuple[str, bytes]:
+    """The key and value that were stored."""
+    if len(raw) > MAX_KEY:
+        size = int.from_bytes(value[:4], "big")
+        raw, value = value[4 : 4 + size], value[4 + size :]
+    return raw.decode("utf-8", "surrogateescape"), value
 
 
 def _sync(path: str) -> None:

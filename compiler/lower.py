@@ -206,7 +206,13 @@ class Lowering:
             raise FailedAt(span, error) from None
 
     def _source_node(self, node_id: str, kind: str, text: str, source: Source) -> Node:
-        return self.graph.add(Node(node_id, kind, "", text, None, (), source))
+        # One name may lead to several sources: an image for two platforms, a URL with and without a checksum.
+        number = 1
+        unique = node_id
+        while unique in self.graph and self.graph[unique].definition != source:
+            number += 1
+            unique = f"{node_id}~{number}"
+        return self.graph.add(Node(unique, kind, "", text, None, (), source))
 
     # instructions
 

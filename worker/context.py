@@ -25,14 +25,12 @@ if TYPE_CHECKING:
 RACY_NANOSECONDS = 2_000_000_000
 """A file touched this shortly before the scan may change again without its times changing: some filesystems keep times
 to two seconds (git has the same rule). Such a directory is hashed again next time."""
-MULTITHREADED_FROM = 16 << 20
-"""Bytes from which BLAKE3 on all cores is faster than on one."""
 
 
 _KINDS = frozenset({stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIFO})
 """Sockets and devices are never part of a context."""
-_CHUNK = 8 << 20
-"""Bytes of a large file that are hashed at once, on all cores."""
+_CHUNK = 1 << 20
+"""Bytes of a large file that are hashed at once."""
 
 
 class Rules(Protocol):
@@ -192,11 +190,9 @@ class ContextTree:
         """BLAKE3 hex of a file's bytes."""
         fd = self._open(path, os.O_RDONLY)
         try:
-            if size >= MULTITHREADED_FROM:
-                # Not by a memory map: a file that shrinks meanwhile would kill the process.
-                hasher, chunk = blake3(max_threads=blake3.AUTO), _CHUNK
-            else:
-                hasher, chunk = blake3(), size + 1
+            # Not by a memory map, since a file that shrinks meanwhile would kill the process; and not on all cores,
+            # since a process with threads can enter no user namespace, which comes after this.
+            hasher, chunk = blake3(), min(size + 1, _CHUNK)
             while data := os.read(fd, chunk):
                 hasher.update(data)
             return hasher.hexdigest()

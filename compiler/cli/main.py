@@ -36,7 +36,14 @@ def _terminate(*_: object) -> None:
 
 def entry() -> None:
     """The `buildgraph` program."""
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            # Whoever read this is gone; nobody is left to tell, and the interpreter must not try once more.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(code)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -57,8 +64,6 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write("interrupted\n")
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output is gone; nobody is left to tell. Keep the interpreter from trying at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 

@@ -170,10 +170,8 @@ def test_the_store_is_a_dictionary(tmp_path_factory: pytest.TempPathFactory, act
         else:
             store.commit(Batch())
         assert store.get_many("stats", {key, *model}) == model
-    short = {key: value for key, value in model.items() if len(key.encode("utf-8", "surrogateescape")) <= 500}
-    if short == model:
-        cut = prefix[:1]
-        assert store.scan("stats", cut) == sorted((k, v) for k, v in model.items() if k.startswith(cut))
+    for start in ("", prefix[:1], prefix):
+        assert store.scan("stats", start) == sorted((k, v) for k, v in model.items() if k.startswith(start))
     store.close()
     again = LmdbStore(store.directory)
     assert again.get_many("stats", model) == model
@@ -288,7 +286,9 @@ def test_two_processes_use_one_store_at_once(tmp_path: Path) -> None:
     seen = [0]
     while any(process.poll() is None for process in processes):
         seen.append(check(store))
-    assert [process.wait(20) for process in processes] == [0, 0]
+    for process in processes:
+        process.communicate(timeout=20)
+        assert process.returncode == 0
     assert check(store) == 120
     assert seen == sorted(seen)
     store.close()
@@ -402,17 +402,17 @@ def test_a_read_only_directory_is_named(tmp_path: Path) -> None:
     """As a user who may not write there; root may write anywhere, so a process without that right asks."""
     LmdbStore(str(tmp_path / "store")).close()
     code = (
-        "import os, sys\nos.geteuid() or os.setresuid(65534, 65534, 65534)\nfrom cache.lmdb_store import LmdbStore\n"
-        "from cache.errors import StoreProblem\n"
+        "import os, sys\nfrom cache.lmdb_store import LmdbStore\nfrom cache.errors import StoreProblem\n"
+        "if os.geteuid() == 0:\n    os.setresuid(65534, 65534, 65534)\n"
         "try:\n    LmdbStore(sys.argv[1])\nexcept StoreProblem as error:\n    print(error.message, '|', error.hint)\n"
     )
-    for path in (tmp_path, *tmp_path.parents):
-        if path.stat().st_uid == os.getuid() and path != Path("/tmp") and str(path).startswith("/tmp/"):
+    tmp_path.chmod(0o755)
+    for path in tmp_path.parents:
+        if path.stat().st_uid == os.getuid() and path.name.startswith("pytest-"):
             path.chmod(0o755)
     (tmp_path / "store").chmod(0o555)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "store" / "new")], cwd="/", env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, str(tmp_path / "store" / "new")], cwd=ROOT, capture_output=True, text=True, check=False
     )
     (tmp_path / "store").chmod(0o755)
     assert "Permission denied" in done.stdout, done.stderr

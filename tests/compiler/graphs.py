@@ -84,14 +84,15 @@ class World:
     def image(self, name: str, platform: Platform) -> Image:
         reference = Reference.parse(name)
         self.asked.append((name, str(platform)))
-        return made_image(name, self.images.get(name, ImageConfig(platform.architecture, platform.os)), reference)
+        config = self.images.get(name, ImageConfig(platform.architecture, platform.os))
+        return made_image(name, config, reference, str(platform))
 
     def named_context(self, name: str, platform: Platform) -> Image | ContextSource | None:
         return self.contexts.get(name)
 
 
-def made_image(name: str, config: ImageConfig, reference: Reference | None = None) -> Image:
-    diff_id = OciDigest(f"sha256:{Digest.of(name.encode()).hash}")
+def made_image(name: str, config: ImageConfig, reference: Reference | None = None, platform: str = "") -> Image:
+    diff_id = OciDigest(f"sha256:{Digest.of(f'{name} {platform}'.encode()).hash}")
     config = config._replace(diff_ids=(diff_id,))
     return Image(config, ImageSource(name, reference, (Layer(diff_id, diff_id),), "sha256:manifest"))
 
