@@ -38,7 +38,8 @@ class Built(NamedTuple):
 class Builder:
     """Builds one definition on one store. Closing it ends what the build started; close it in any case.
 
-    announced: whether it came as far as saying what it will do. hits, ran: how many steps were known, and the ids of those that were executed, also after a failure.
+    announced: whether it came as far as saying what it will do. hits, ran: how many steps were known, and the ids of
+    those that were executed, also after a failure.
     """
 
     def __init__(self, store: LmdbStore, reporter: Reporter, jobs: int) -> None:
@@ -75,11 +76,13 @@ class Builder:
         return Built(session, config, layers)
 
     def _execute(self, session: Session, known: dict[str, Result], runs: bool) -> dict[str, Result]:
-        from compiler.dispatch import Dispatcher
+        from compiler.agents import Agents
+        from compiler.dispatch import Dispatcher, Given
         from compiler.plan import Plan
         from worker.execute import Executor
 
         secrets = {source.id: read_secret(source) for source in session.options.secrets}
+        agents = Agents(session.options.ssh, self._store)
         machine = None
         if runs:
             from worker.machine import open_machine
@@ -92,11 +95,13 @@ class Builder:
         executor = Executor(self._store, session.library, machine)
         try:
             plan = Plan(session.graph, known, session.records.expected(session.graph), self._jobs)
-            dispatcher = Dispatcher(session, plan, executor, self._reporter, secrets, self._jobs)
+            given = Given(secrets, agents.sockets)
+            dispatcher = Dispatcher(session, plan, executor, self._reporter, given, self._jobs)
             self.ran = dispatcher.ran
             return dispatcher.run()
         finally:
             executor.close()
+            agents.close()
 
     def _remember(self, session: Session) -> None:
         records = tuple(("stats", key, value) for key, value in session.sources.records())

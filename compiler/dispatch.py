@@ -41,6 +41,13 @@ class _Outcome(NamedTuple):
     error: BaseException | None
 
 
+class Given(NamedTuple):
+    """What steps may use and no key counts. secrets: id → value. agents: id → socket of an ssh agent."""
+
+    secrets: Mapping[str, bytes]
+    agents: Mapping[str, str]
+
+
 class Dispatcher:
     """Executes one plan. stop_running: kills whatever is executing."""
 
@@ -50,14 +57,14 @@ class Dispatcher:
         plan: Plan,
         executor: Executor,
         reporter: Reporter,
-        secrets: Mapping[str, bytes],
+        given: Given,
         jobs: int,
     ) -> None:
         self._session = session
         self._plan = plan
         self._executor = executor
         self._reporter = reporter
-        self._secrets = secrets
+        self._given = given
         self._outcomes: queue.SimpleQueue[_Outcome] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._pool = ThreadPoolExecutor(jobs, "step")
@@ -158,7 +165,8 @@ class Dispatcher:
             tree = session.sources.tree(session.graph[name])
             inputs.append(self._layers(name) if tree is None else tree)
         order = Order(
-            secrets=self._secrets,
+            secrets=self._given.secrets,
+            agents=self._given.agents,
             proxies=session.proxies.get(node.id, {}),
             show=lambda line: self._reporter.report(Printed(node.id, line)),
             cancelled=self._stopping.is_set,

@@ -71,7 +71,8 @@ class Node(NamedTuple):
 
     id: unique, readable: `build.3` is the third instruction below `FROM … AS build`. kind: image, context, http,
     scratch, run, copy, add, workdir or stage. stage: its stage's name or number, "" for sources. text: its
-    instruction. place: where it stands, None for sources. inputs: ids of nodes; number ROOTFS is the root filesystem.
+    instruction. span: where it stands, None for sources. inputs: ids of nodes; number ROOTFS is the root filesystem.
+    platform: what its commands run on, `linux/amd64`; "" for sources without one.
     """
 
     id: str
@@ -81,6 +82,7 @@ class Node(NamedTuple):
     span: Span | None
     inputs: tuple[str, ...]
     definition: Source | Operation | StageOutput
+    platform: str = ""
 
     @property
     def is_step(self) -> bool:

@@ -19,7 +19,6 @@ from worker.operation import Copy, MakeDirectory, Mount, Pattern, Run, key_form
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cache.platform import Platform
     from cache.result import Layer
     from worker.library import LayerLibrary
     from worker.tree import Tree
@@ -28,20 +27,18 @@ if TYPE_CHECKING:
 class Keys:
     """Recipe keys of all nodes, and content keys when asked. tree: the files of contexts and fetched files."""
 
-    def __init__(self, graph: Graph, platform: Platform, tree: Callable[[Node], Tree | None]) -> None:
+    def __init__(self, graph: Graph, tree: Callable[[Node], Tree | None]) -> None:
         self._graph = graph
-        self._platform = str(platform)
         self._tree = tree
+        self._order = {node.id: place for place, node in enumerate(graph)}
         self._recipes: dict[str, str] = {}
         self._parts: dict[str, dict[str, Any]] = {}
 
     def recipe(self, node_id: str) -> str:
         """The recipe key. Raises DefinitionError for a source path that is not in its context."""
-        # Inputs come before their users in the graph, so walking it in order needs no recursion.
-        if node_id not in self._recipes:
-            for node in self._graph:
-                if node.id not in self._recipes and (node.id == node_id or node.id in self._below(node_id)):
-                    self._recipes[node.id] = self._recipe(node)
+        # Inputs come before their users in the graph, so going through it in order needs no recursion.
+        for name in sorted(self._without_recipe(node_id), key=self._order.__getitem__):
+            self._recipes[name] = self._recipe(self._graph[name])
         return self._recipes[node_id]
 
     def parts(self, node_id: str) -> dict[str, Any]:
@@ -49,15 +46,16 @@ class Keys:
         self.recipe(node_id)
         return self._parts[node_id]
 
-    def _below(self, node_id: str) -> set[str]:
-        below: set[str] = set()
+    def _without_recipe(self, node_id: str) -> set[str]:
+        """The node and all below it whose recipe keys are still to be worked out."""
+        found: set[str] = set()
         pending = [node_id]
         while pending:
-            for name in self._graph[pending.pop()].inputs:
-                if name not in below:
-                    below.add(name)
-                    pending.append(name)
-        return below
+            name = pending.pop()
+            if name not in self._recipes and name not in found:
+                found.add(name)
+                pending += self._graph[name].inputs
+        return found
 
     def _recipe(self, node: Node) -> str:
         if isinstance(node.definition, ImageSource):
@@ -69,7 +67,7 @@ class Keys:
             return encoding.key(node.kind, "")
         parts = {
             "operation": key_form(node.definition),
-            "platform": self._platform,
+            "platform": node.platform,
             "rootfs": self._rootfs_part(node),
             "sources": self._sources(node, lambda number: self._recipes[node.inputs[number]]),
         }
@@ -140,7 +138,7 @@ class Keys:
                     if number != ROOTFS
                 }
                 parts = at(node, "", lambda: copy_facts(operation, trees, rootfs))
-        parts = {**parts, "operation": key_form(operation), "platform": self._platform}
+        parts = {**parts, "operation": key_form(operation), "platform": node.platform}
         return encoding.key("content", _plain(parts))
 
     def _mounted(

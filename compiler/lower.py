@@ -62,6 +62,7 @@ class _Lowered(NamedTuple):
     config: ImageConfig
     scope: StageScope
     items: tuple[HistoryItem, ...]
+    platform: Platform
 
 
 class Lowering:
@@ -129,8 +130,9 @@ class Lowering:
             labels = {**dict(config.labels), **dict(self._options.labels)}
             config = config._replace(labels=tuple(sorted(labels.items())))
         output = StageOutput(config, tuple(builder.items))
-        node = self.graph.add(Node(name, "stage", name, stage.from_.text, span, (builder.rootfs,), output))
-        return _Lowered(node.id, config, builder.scope, tuple(builder.items))
+        platform = str(builder.platform)
+        node = self.graph.add(Node(name, "stage", name, stage.from_.text, span, (builder.rootfs,), output, platform))
+        return _Lowered(node.id, config, builder.scope, tuple(builder.items), builder.platform)
 
     def _base(self, stage: Stage, name: str) -> tuple[StageBuilder, tuple[str, ...]]:
         """The stage's start, and the triggers that its base left for it."""
@@ -150,7 +152,7 @@ class Lowering:
             if earlier is not None:
                 base = self._stage(earlier)
                 scope = StageScope(self._globals, base.scope.env, base.scope.args)
-                builder = StageBuilder(name, base.node, base.config, scope, base.items)
+                builder = StageBuilder(name, base.node, base.config, scope, base.items, base.platform)
                 return builder, base.config.on_build
         if override is None and image == SCRATCH:
             node = self._source_node(SCRATCH, "scratch", SCRATCH, ScratchSource())
@@ -160,7 +162,7 @@ class Lowering:
             node = self._source_node(f"image:{image}", "image", image, found.source)
             config = found.config.with_path()
         env = dict(entry.partition("=")[::2] for entry in config.env)
-        return StageBuilder(name, node.id, config, StageScope(self._globals, env, {}), ()), config.on_build
+        return StageBuilder(name, node.id, config, StageScope(self._globals, env, {}), (), platform), config.on_build
 
     def _directory_base(
         self, image: str, stage: Stage, name: str, platform: Platform, source: ContextSource
@@ -170,10 +172,12 @@ class Lowering:
         files = self._source_node(f"context:{source.name}", "context", source.name, source)
         operation = Copy((Pattern(1, "/"),), "/")
         text, span = stage.from_.text, stage.from_.span
-        node = self.graph.add(Node(f"{name}.0", "copy", name, text, span, (scratch.id, files.id), operation))
+        node = self.graph.add(
+            Node(f"{name}.0", "copy", name, text, span, (scratch.id, files.id), operation, str(platform))
+        )
         config = ImageConfig.empty(platform)
         scope = StageScope(self._globals, dict(entry.partition("=")[::2] for entry in config.env), {})
-        return StageBuilder(name, node.id, config, scope, (HistoryItem(text, node.id),))
+        return StageBuilder(name, node.id, config, scope, (HistoryItem(text, node.id),), platform)
 
     def _platform(self, from_: ast.From) -> Platform:
         if not from_.platform:
@@ -236,8 +240,9 @@ class Lowering:
                 raise DockerfileError(f"{instruction.text.split()[0]} cannot stand here", instruction.span)
         if step is not None:
             node = Node(
-                node_id, kind, builder.name, instruction.text, instruction.span, step.inputs, step.operation
-            )
+                node_id, kind, builder.name, instruction.text, instruction.span, step.inputs, step.operation,
+                str(builder.platform),
+            )  # fmt: skip
             self.graph.add(node)
             builder.rootfs = node.id
             builder.note(step.created_by, node.id)

@@ -16,11 +16,19 @@ class SecretSource(NamedTuple):
     env: str = ""
 
 
+class SshSource(NamedTuple):
+    """An ssh agent that RUN --mount=type=ssh may talk to: its socket, or key files for one of our own."""
+
+    id: str
+    paths: tuple[str, ...]
+
+
 class BuildOptions(NamedTuple):
     """Everything that can change what is built; how and where it is built is not here.
 
     contexts: (name, value) of --build-context. hosts: `NAME:IP` of --add-host. source_date_epoch: seconds, None if
-    not given. no_cache_stages: stages whose steps always run again. pull: resolve tags anew.
+    not given. no_cache_stages: stages whose steps always run again. pull: resolve tags anew. allow: entitlements, as
+    security.insecure.
     """
 
     platform: Platform
@@ -37,3 +45,5 @@ class BuildOptions(NamedTuple):
     pull: bool = False
     source_date_epoch: int | None = None
     secrets: tuple[SecretSource, ...] = ()
+    ssh: tuple[SshSource, ...] = ()
+    allow: tuple[str, ...] = ()

@@ -51,7 +51,7 @@ class Session:
         lowering = Lowering(self.dockerfile, options, self.sources)
         self.graph: Graph = lowering.graph
         self.proxies = lowering.proxies
-        self.keys = Keys(self.graph, options.platform, self.sources.tree)
+        self.keys = Keys(self.graph, self.sources.tree)
         self.lookup = Lookup(store)
         context = os.path.realpath(definition.context) if definition.context else ""
         self.records = StepRecords(store, f"{context}:{definition.dockerfile_path or '-'}:{options.platform}")

@@ -16,6 +16,7 @@ from compiler.graph import HistoryItem
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cache.platform import Platform
     from compiler.dockerfile.source import Span
     from compiler.scope import StageScope
 
@@ -26,10 +27,17 @@ class StageBuilder:
     """Applies the instructions that only change the config; `rootfs` is the node that the next step works on."""
 
     def __init__(
-        self, name: str, rootfs: str, config: ImageConfig, scope: StageScope, items: Sequence[HistoryItem]
+        self,
+        name: str,
+        rootfs: str,
+        config: ImageConfig,
+        scope: StageScope,
+        items: Sequence[HistoryItem],
+        platform: Platform,
     ) -> None:
         """name: as node ids show it. items: history since the base image, of a base that is a stage."""
         self.name = name
+        self.platform = platform
         self.rootfs = rootfs
         self.scope = scope
         self.items = list(items)
@@ -100,7 +108,8 @@ class StageBuilder:
     def _arg(self, instruction: ast.Arg) -> None:
         pairs = self.scope.declare(instruction)
         self.declared.update(pairs)
-        self.note(history.pairs_text("ARG", pairs))
+        shown = [(name, None if history.is_secret_name(name) else value) for name, value in pairs]
+        self.note(history.pairs_text("ARG", shown))
 
     def _env(self, instruction: ast.Env) -> None:
         span = instruction.span

@@ -9,17 +9,20 @@ from compiler import history
 from compiler.dockerfile import instructions as ast
 from compiler.dockerfile.errors import DockerfileError
 from compiler.dockerfile.mounts import parse_mount
+from worker.modes import check_mode, fixed_mode
 from worker.operation import Copy, Inline, MakeDirectory, Mount, Operation, Pattern, Run, Script
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from compiler.dockerfile.mounts import Mount as WrittenMount
     from compiler.dockerfile.source import Span
     from compiler.options import BuildOptions
     from compiler.stage_builder import StageBuilder
 
+INSECURE = "security.insecure"
 HOSTNAME = "buildkitsandbox"
 """What a step sees as its host's name: never the machine's, and the same as in docker's builds."""
-MAX_MODE = 0o7777
 
 
 class Inputs(Protocol):
@@ -60,15 +63,17 @@ class _InputList:
 def run_step(instruction: ast.Run, stage: StageBuilder, options: BuildOptions, inputs: Inputs) -> Step:
     """RUN. Raises DockerfileError, also for what is not supported yet."""
     span = instruction.span
-    if instruction.security != "sandbox":
-        raise DockerfileError("RUN --security=insecure is not supported yet", span)
+    insecure = instruction.security == "insecure"
+    if insecure and INSECURE not in options.allow:
+        message = "RUN --security=insecure opens this machine to the command, and that is not allowed"
+        raise DockerfileError(message, span.find("--security"), hint=f"add --allow {INSECURE}")
     if instruction.devices:
-        raise DockerfileError("RUN --device is not supported yet", span)
+        raise DockerfileError("RUN --device is refused: there are no devices to give out here", span.find("--device"))
     network = instruction.network if instruction.network != "default" else options.network
     if network == "host":
         network = "default"  # which is the host's network, for now
     numbers = _InputList(stage.rootfs)
-    mounts = tuple(_mount(text, stage, inputs, numbers, span) for text in instruction.mounts)
+    mounts = _place_agents(_mount(text, stage, inputs, numbers, span) for text in instruction.mounts)
     argv, scripts = _argv(instruction, stage)
     if not argv:
         raise DockerfileError("RUN has no command", span)
@@ -84,6 +89,7 @@ def run_step(instruction: ast.Run, stage: StageBuilder, options: BuildOptions, i
         hosts=tuple(_host(entry) for entry in options.hosts),
         shm_size=options.shm_size,
         ulimits=options.ulimits,
+        insecure=insecure,
     )
     declared = [(name, stage.scope.visible.get(name, value or "")) for name, value in stage.declared.items()]
     return Step(operation, tuple(numbers.ids), history.run_text(argv, sorted(declared)))
@@ -106,18 +112,28 @@ def _argv(instruction: ast.Run, stage: StageBuilder) -> tuple[tuple[str, ...], t
     return (*stage.shell, text), ()
 
 
+def _place_agents(mounts: Iterable[Mount]) -> tuple[Mount, ...]:
+    """ssh mounts without a target go where docker puts them, numbered from 0."""
+    found = []
+    agents = 0
+    for mount in mounts:
+        if mount.type == "ssh":
+            target = mount.target or f"/run/buildkit/ssh_agent.{agents}"
+            agents += 1
+            mount = mount._replace(target=target)
+        found.append(mount)
+    return tuple(found)
+
+
 def _mount(text: str, stage: StageBuilder, inputs: Inputs, numbers: _InputList, span: Span) -> Mount:
     written = parse_mount(text, span, lambda value: stage.scope.expand(value, span))
-    if written.type == "ssh":
-        raise DockerfileError("RUN --mount=type=ssh is not supported yet", span)
-    target = stage.absolute(written.target).rstrip("/") if written.target or written.type != "secret" else ""
-    if not target and written.type != "secret":
+    unseen = ("secret", "ssh")
+    target = stage.absolute(written.target).rstrip("/") if written.target or written.type not in unseen else ""
+    if not target and written.type not in unseen:
         raise DockerfileError("RUN --mount cannot be mounted at /", span)
     number = None
-    if written.type == "bind":
+    if written.type == "bind" or (written.type == "cache" and written.from_):
         number = numbers.number(inputs.source(written.from_, span) if written.from_ else inputs.context())
-    elif written.type == "cache" and written.from_:
-        raise DockerfileError("RUN --mount=type=cache,from=… is not supported yet", span)
     return _operation_mount(written, target, number, stage)
 
 
@@ -152,8 +168,6 @@ def _host(entry: str) -> str:
 def copy_step(instruction: ast.Copy, stage: StageBuilder, inputs: Inputs) -> Step:
     """COPY. Raises DockerfileError, also for what is not supported yet."""
     span = instruction.span
-    if instruction.parents:
-        raise DockerfileError("COPY --parents is not supported yet", span)
     numbers = _InputList(stage.rootfs)
     words = [stage.scope.expand(source, span) for source in instruction.sources]
     sources: list[Pattern | Inline] = []
@@ -171,6 +185,7 @@ def copy_step(instruction: ast.Copy, stage: StageBuilder, inputs: Inputs) -> Ste
         link=instruction.link,
         exclude=instruction.exclude,
         from_context=not instruction.from_,
+        parents=instruction.parents,
     )
     return Step(operation, tuple(numbers.ids), _created_by("COPY", instruction, words, destination, owner))
 
@@ -228,24 +243,23 @@ def _inline(instruction: ast.Copy | ast.Add, stage: StageBuilder) -> list[Inline
     return found
 
 
-def _placement(instruction: ast.Copy | ast.Add, stage: StageBuilder) -> tuple[str, str, int | None]:
+def _placement(instruction: ast.Copy | ast.Add, stage: StageBuilder) -> tuple[str, str, str]:
     """Destination, owner and mode with their variables replaced."""
     span = instruction.span
     destination = stage.scope.expand(instruction.destination, span)
     if not destination:
         raise DockerfileError("the destination is empty once its variables are replaced", span)
     owner = stage.scope.expand(instruction.chown, span) if instruction.chown else ""
-    mode = None
+    mode = ""
     if instruction.chmod:
-        text = stage.scope.expand(instruction.chmod, span)
-        place = span.find("--chmod")
-        if not text or set(text) - set("01234567"):
-            if set(text) <= set("ugoarwxXst+-=,"):
-                raise DockerfileError("symbolic --chmod is not supported yet; write the mode in octal", place)
-            raise DockerfileError(f"--chmod={text} is not an octal mode", place)
-        mode = int(text, 8)
-        if mode > MAX_MODE:
-            raise DockerfileError(f"--chmod={text} is beyond {MAX_MODE:o}", place)
+        mode = stage.scope.expand(instruction.chmod, span)
+        try:
+            check_mode(mode)
+        except ValueError as error:
+            raise DockerfileError(f"--chmod: {error}", span.find("--chmod")) from None
+        fixed = fixed_mode(mode)
+        if fixed is not None:
+            mode = f"{fixed:o}"  # 644 and 0644 are one mode, and one key
     return stage.absolute(destination), owner, mode
 
 
@@ -258,6 +272,8 @@ def _created_by(
         flags.append(f"--chmod={instruction.chmod}")
     if instruction.link:
         flags.append("--link")
+    if isinstance(instruction, ast.Copy) and instruction.parents:
+        flags.append("--parents")
     names = words + [f"<<{heredoc.name}" for heredoc in instruction.heredocs]
     return history.copy_text(keyword, flags, names, destination)
 

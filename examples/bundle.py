@@ -34,7 +34,7 @@ def bundle(image: dict[str, Any], arguments: list[str]) -> dict[str, Any]:
             "cwd": config.get("WorkingDir") or "/",
             "user": {"uid": 0, "gid": 0},
             "noNewPrivileges": True,
-            "capabilities": {kind: _CAPABILITIES for kind in ("bounding", "effective", "permitted")},
+            "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), _CAPABILITIES),
         },
         "mounts": [
             {"destination": target, "type": kind, "source": source, "options": options}

@@ -26,7 +26,7 @@ trap leave EXIT
 trap 'exit 143' TERM
 trap 'exit 130' INT
 
-# Podman and the runtimes look at the machine's cgroups even if they are to make none, and refuse some layouts.
+# Podman and crun look at the machine's cgroups even if they are to make none, and refuse some layouts.
 # So cover them, in a mount namespace of our own; and do without where that is not allowed.
 without_cgroups=(sh -c 'mount -t tmpfs none /sys/fs/cgroup && exec "$@"' sh)
 private=(unshare --mount)
@@ -62,13 +62,12 @@ mkdir "$work/bundle"
 buildgraph image export -o "type=local,dest=$work/bundle/rootfs" "$name" > /dev/null 2>&1
 buildgraph image inspect "$name" | python3 "$here/bundle.py" "$@" > "$work/bundle/config.json"
 if command -v crun > /dev/null; then
-    runtime=(crun --cgroup-manager=disabled)
+    runtime=("${private[@]}" "${without_cgroups[@]}" crun --cgroup-manager=disabled)
 elif command -v runc > /dev/null; then
-    runtime=(runc)
+    runtime=("${private[@]}" runc)  # makes cgroups where it may, and knows no other way
 else
     echo "there is no podman, crun or runc to run the image with" >&2
     exit 4
 fi
-end=("${private[@]}" "${without_cgroups[@]}" "${runtime[@]}" --root "$work/state" delete --force "buildgraph-example-$$")
-until_it_ends "${private[@]}" "${without_cgroups[@]}" \
-    "${runtime[@]}" --root "$work/state" run --bundle "$work/bundle" "buildgraph-example-$$"
+end=("${runtime[@]}" --root "$work/state" delete --force "buildgraph-example-$$")
+until_it_ends "${runtime[@]}" --root "$work/state" run --bundle "$work/bundle" "buildgraph-example-$$"

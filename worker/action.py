@@ -36,11 +36,13 @@ class Action(NamedTuple):
 class Order(NamedTuple):
     """How to execute, beside what: none of it is in a key.
 
-    secrets: id → value. proxies: variables that a RUN sees unless it declares them. show: gets each line of output.
+    secrets: id → value. agents: id → socket of an ssh agent. proxies: variables that a RUN sees unless it declares
+    them. show: gets each line of output.
     cancelled: true once nobody wants the result any more.
     """
 
     secrets: Mapping[str, bytes]
+    agents: Mapping[str, str]
     proxies: Mapping[str, str]
     show: Callable[[str], None]
     cancelled: Callable[[], bool]

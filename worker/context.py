@@ -116,11 +116,14 @@ class ContextTree:
         """The entry at exactly this path, following no symlink."""
         if not path:
             return Entry("", DIRECTORY, 0o755), 0
-        parent, _, name = path.rpartition("/")
-        above = self._lookup(parent)
-        if above is None or above[0].kind != DIRECTORY:
-            return None
-        entry = self._read(parent).entry(name)
+        above = ""
+        names = path.split("/")
+        for name in names[:-1]:
+            entry = self._read(above).entry(name)
+            if entry is None or entry.kind != DIRECTORY:
+                return None
+            above = entry.path
+        entry = self._read(above).entry(names[-1])
         return None if entry is None else (entry, 0)
 
     def _directory_digest(self, path: str) -> str:
@@ -142,12 +145,28 @@ class ContextTree:
 
     def _read(self, path: str) -> ContextDirectory:
         known = self._directories.get(path)
-        if known is None:
-            statuses = self._list(path)
-            names = [name for name in sorted(statuses) if self._belongs(path, name, statuses[name])]
-            known = ContextDirectory(path, statuses, names, self._remembered(path), self)
-            self._directories[path] = known
-        return known
+        if known is not None:
+            return known
+        # An ignored directory belongs if something below it does, so those come first; without recursion, as above.
+        pending = [(path, self._list(path))]
+        while pending:
+            directory, statuses = pending[-1]
+            prefix = f"{directory}/" if directory else ""
+            decided = {name: self._belongs(prefix + name, status) for name, status in statuses.items()}
+            open_ = [prefix + name for name, belongs in decided.items() if belongs is None]
+            unread = [below for below in open_ if below not in self._directories]
+            if unread:
+                pending += [(below, self._list(below)) for below in unread]
+                continue
+            pending.pop()
+            names = [
+                name
+                for name in sorted(statuses)
+                if decided[name] or (decided[name] is None and self._directories[prefix + name].names)
+            ]
+            made = ContextDirectory(directory, statuses, names, self._remembered(directory), self)
+            self._directories[directory] = made
+        return self._directories[path]
 
     def records(self) -> list[tuple[str, bytes]]:
         """What this scan found, for the store's `stats` table, so that the next one need not hash it again."""
@@ -164,17 +183,13 @@ class ContextTree:
         finally:
             os.close(fd)
 
-    def _belongs(self, directory: str, name: str, status: os.stat_result) -> bool:
+    def _belongs(self, path: str, status: os.stat_result) -> bool | None:
+        """Whether a path is part of the context; None for an ignored directory that is if something below it is."""
         if stat.S_IFMT(status[0]) not in _KINDS:
             return False
-        if not self._ruled:
+        if not self._ruled or not self._rules.ignored(path):
             return True
-        path = f"{directory}/{name}" if directory else name
-        if not self._rules.ignored(path):
-            return True
-        if not stat.S_ISDIR(status[0]) or not self._rules.may_contain_exceptions(path):
-            return False
-        return bool(self._read(path).names)
+        return None if stat.S_ISDIR(status[0]) and self._rules.may_contain_exceptions(path) else False
 
     def _open(self, path: str, flags: int) -> int:
         from worker.capture import open_below

@@ -40,9 +40,12 @@ def plan_copy(operation: Copy, trees: Mapping[int, Tree], rootfs: Rootfs, store:
             extract = False
         else:
             tree, extract = trees[source.input], source.extract
-            matches = select(tree, source.path)
+            matches = select(tree, source.path, deep=operation.parents)
         chosen += [(tree, match, extract) for match in matches if keep is None or keep(match.name)]
     found = below.resolve(operation.destination.strip("/"))
+    if operation.parents:
+        _plan_parents(plan, found.path, [(tree, match) for tree, match, _ in chosen], keep)
+        return plan
     existing = found.entry is not None and found.entry.kind == DIRECTORY
     into = operation.destination.endswith("/") or existing or len(chosen) > 1
     for tree, match, extract in chosen:
@@ -59,13 +62,33 @@ def plan_copy(operation: Copy, trees: Mapping[int, Tree], rootfs: Rootfs, store:
     return plan
 
 
+def _plan_parents(
+    plan: CopyPlan, target: str, chosen: list[tuple[Tree, Match]], keep: Callable[[str], bool] | None
+) -> None:
+    """COPY --parents: each source below the directories that lead to it, which keep their own metadata."""
+    plan.directory(target)
+    for tree, match in chosen:
+        parts = match.relative.split("/") if match.relative else []
+        base = match.literal.removesuffix(match.relative).rstrip("/")
+        for count in range(1, len(parts) + (match.entry.kind == DIRECTORY)):
+            above = "/".join(parts[:count])
+            found = tree.resolve(f"{base}/{above}")
+            if found.entry is not None and found.entry.kind == DIRECTORY:
+                plan.like(f"{target}/{above}".lstrip("/"), tree, found.entry, found.layer)
+        place = f"{target}/{match.relative}".strip("/")
+        if match.entry.kind == DIRECTORY:
+            plan.content(place, tree, match.path, keep=keep)
+        else:
+            plan.file(place, tree, match.entry, match.number)
+
+
 def plan_directory(operation: MakeDirectory, rootfs: Rootfs) -> CopyPlan:
     """What a WORKDIR writes: nothing if the directory is there. Raises DefinitionError."""
     user = resolve_user(operation.owner, rootfs.read_small("etc/passwd"), rootfs.read_small("etc/group"))
-    plan = CopyPlan(rootfs, owner=(user.uid, user.gid), mode=None, now=int(time.time()))
+    plan = CopyPlan(rootfs, owner=(user.uid, user.gid), mode="", now=int(time.time()))
     plan.directory(rootfs.resolve(operation.path).path)
     if not plan.made:
-        return CopyPlan(rootfs, owner=None, mode=None, now=0)
+        return CopyPlan(rootfs, owner=None, mode="", now=0)
     return plan
 
 
@@ -88,7 +111,7 @@ def source_digest(source: Pattern | Inline, trees: Mapping[int, Tree], operation
     """The digest of just what this source selects. Raises DefinitionError."""
     if isinstance(source, Inline):
         return ""  # its text is part of the operation
-    return selection_digest(trees[source.input], source.path, _keep(operation))
+    return selection_digest(trees[source.input], source.path, _keep(operation), parents=operation.parents)
 
 
 def _unpack(tree: Tree, match: Match, store: Store) -> Tree | None:

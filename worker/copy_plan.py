@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from cache.entry import DIRECTORY, FILE, HARDLINK, Entry
+from cache.entry import DIRECTORY, FILE, HARDLINK, SYMLINK, Entry
 from cache.errors import DefinitionError
+from worker.modes import apply_mode, fixed_mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,14 +27,14 @@ class Planned(NamedTuple):
 
 
 class CopyPlan:
-    """Collects entries below one destination. owner, mode: for everything written, None for the source's own."""
+    """Collects entries below one destination. owner, mode: for everything written, None and "" for the source's own."""
 
     def __init__(
         self,
         rootfs: Rootfs,
         *,
         owner: tuple[int, int] | None,
-        mode: int | None,
+        mode: str,
         now: int,
         owner_named: bool = False,
     ) -> None:
@@ -51,7 +52,7 @@ class CopyPlan:
         self._first_names: dict[tuple[int, int, int], str] = {}
         self.made = 0
 
-    def directory(self, path: str, *, mode: int | None = None) -> None:
+    def directory(self, path: str) -> None:
         """Have a directory and its parents at this real path: those that exist as they are, new ones made.
 
         Raises DefinitionError where something else stands.
@@ -67,8 +68,10 @@ class CopyPlan:
             found = self._rootfs.lookup(prefix)
             if found is None:
                 uid, gid = self._owner or (0, 0)
-                made_mode = self._mode if mode is None and self._mode is not None else (mode or DIRECTORY_MODE)
-                self._planned[prefix] = Planned(Entry(prefix, DIRECTORY, made_mode, uid, gid, self._now))
+                # As docker does: an octal --chmod is for made parents too, a symbolic one is not.
+                fixed = fixed_mode(self._mode)
+                mode = DIRECTORY_MODE if fixed is None else fixed
+                self._planned[prefix] = Planned(Entry(prefix, DIRECTORY, mode, uid, gid, self._now))
                 self.made += 1
             elif found[0].kind != DIRECTORY:
                 raise DefinitionError(f"cannot copy to /{path}: /{prefix} is not a directory")
@@ -79,6 +82,11 @@ class CopyPlan:
 
     def file(self, target: str, tree: Tree, entry: Entry, number: int = 0) -> None:
         """Put one entry that is no directory at this path."""
+        self.directory(target.rpartition("/")[0])
+        self._put(target, tree, entry, number, archive=False)
+
+    def like(self, target: str, tree: Tree, entry: Entry, number: int) -> None:
+        """Have a directory with the metadata of one of the tree's."""
         self.directory(target.rpartition("/")[0])
         self._put(target, tree, entry, number, archive=False)
 
@@ -109,7 +117,9 @@ class CopyPlan:
         if not archive:
             self._refuse_conflict(path, entry)
         uid, gid = (self._archive_owner if archive else self._owner) or (entry.uid, entry.gid)
-        mode = entry.mode if self._mode is None else self._mode
+        mode = entry.mode
+        if self._mode and entry.kind != SYMLINK:
+            mode = apply_mode(self._mode, mode, directory=entry.kind == DIRECTORY)
         changed = entry._replace(path=path, uid=uid, gid=gid, mode=mode, offset=0)
         if entry.kind == FILE and entry.offset:
             place = (id(tree), number, entry.offset)

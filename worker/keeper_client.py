@@ -131,7 +131,11 @@ class Keeper:
                 self._reader = threading.Thread(target=self._read, name="keeper", daemon=True)
                 self._reader.start()
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-            self._socket.sendmsg([message], rights)
+            try:
+                self._socket.sendmsg([message], rights)
+            except OSError:
+                del self._waiting[number]
+                raise EnvironmentProblem("the process that keeps the build's mounts has ended") from None
         return future
 
     def _read(self) -> None:

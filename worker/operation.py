@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 class Mount(NamedTuple):
     """A mount of one RUN.
 
-    type: bind, cache, tmpfs or secret. target: absolute path. input: which of the node's inputs a bind or the start
-    of a cache comes from; None for none. source: path in that input. size: bytes, of a tmpfs; 0 is half of memory.
-    mode, uid, gid: of a cache directory or secret. env: variable that gets the secret's value, "" for none.
+    type: bind, cache, tmpfs, secret or ssh. target: absolute path. input: which of the node's inputs a bind or the
+    start of a cache comes from; None for none. source: path in that input. size: bytes, of a tmpfs; 0 is half of
+    memory. mode, uid, gid: of a cache directory, secret or agent's socket. env: variable that gets the secret's value.
     """
 
     type: str
@@ -41,7 +41,7 @@ class Run(NamedTuple):
     In its key: everything here. Not in its key: values of secrets, contents of cache mounts, proxy variables (they
     come with the order to execute), the clock, the machine's resolv.conf.
     user: as USER gives it; resolved in the root filesystem. network: default or none. hosts: extra /etc/hosts lines.
-    shm_size: bytes of /dev/shm. ulimits: (name, soft, hard).
+    shm_size: bytes of /dev/shm. ulimits: (name, soft, hard). insecure: all capabilities, no system call filter.
     """
 
     argv: tuple[str, ...]
@@ -55,6 +55,7 @@ class Run(NamedTuple):
     hosts: tuple[str, ...] = ()
     shm_size: int = 64 << 20
     ulimits: tuple[tuple[str, int, int], ...] = ()
+    insecure: bool = False
 
 
 class Pattern(NamedTuple):
@@ -76,17 +77,19 @@ class Copy(NamedTuple):
     """Put files into the root filesystem that is input 0.
 
     destination: absolute; a trailing slash says directory. owner: `user[:group]` or "" for root (context) or the
-    source's (images and stages). mode: octal permission bits, None for the source's. link: do not look at what is
-    there. from_context: the sources are files of a context, which belong to root.
+    source's (images and stages). mode: as --chmod has it, "" for the source's. link: do not look at what is there.
+    from_context: the sources are files of a context, which belong to root. parents: keep the directories that lead to
+    each source, from the context's root or from a `/./` in its path on.
     """
 
     sources: tuple[Pattern | Inline, ...]
     destination: str
     owner: str = ""
-    mode: int | None = None
+    mode: str = ""
     link: bool = False
     exclude: tuple[str, ...] = ()
     from_context: bool = True
+    parents: bool = False
 
 
 class MakeDirectory(NamedTuple):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -34,7 +36,7 @@ class Output:
         self._store = store
         self._show = show
         self._secrets = sorted(_pieces(secrets), key=len, reverse=True)
-        self._line_limit = LINE_LIMIT + max(map(len, self._secrets), default=0)
+        self._longest = len(self._secrets[0]) if self._secrets else 0
         self._partial = b""
         self._chunks: list[bytes] = []
         self._size = 0
@@ -50,12 +52,10 @@ class Output:
             self._partial = lines.pop()
             for line in lines:
                 self._line(line, b"\n")
-            if len(self._partial) > self._line_limit:
-                # Keep back what could be the beginning of a secret.
-                cut = len(self._partial) - (self._line_limit - LINE_LIMIT)
-                self._partial, rest = self._redact(self._partial)[:cut], self._partial[cut:]
-                self._line(self._partial, b"")
-                self._partial = rest
+            if len(self._partial) > LINE_LIMIT + self._longest:
+                cut = self._cut(self._partial)
+                self._line(self._partial[:cut], b"")
+                self._partial = self._partial[cut:]
         if self._partial:
             self._line(self._partial, b"")
             self._partial = b""
@@ -89,10 +89,26 @@ class Output:
             os.write(self._file, b"".join(self._chunks))
             self._chunks.clear()
 
+    def _cut(self, line: bytes) -> int:
+        """Where to cut a long line: what could be the beginning of a secret is kept back, and none is cut in two."""
+        cut = len(line) - self._longest
+        if any(secret in line for secret in self._secrets):
+            for match in self._pattern.finditer(line):
+                if match.start() >= cut:
+                    break
+                cut = max(cut, match.end())
+        return cut
+
     def _redact(self, data: bytes) -> bytes:
-        for secret in self._secrets:
-            data = data.replace(secret, REDACTED)
+        # Looking for each is faster than the pattern, and hardly any line has one.
+        if any(secret in data for secret in self._secrets):
+            return self._pattern.sub(REDACTED, data)
         return data
+
+    @functools.cached_property
+    def _pattern(self) -> re.Pattern[bytes]:
+        """Any secret; of those that begin alike the longest."""
+        return re.compile(b"|".join(map(re.escape, self._secrets)))
 
 
 def _pieces(secrets: Iterable[bytes]) -> set[bytes]:

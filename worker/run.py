@@ -107,6 +107,7 @@ class Runner:
                 mounts=tuple(binds),
                 shm_size=operation.shm_size,
                 ulimits=operation.ulimits,
+                insecure=operation.insecure,
             )
             config = json.dumps(configuration(sandbox, self._machine.bpf)).encode()
             files["config.json"] = BundleFile(config, 0o600)

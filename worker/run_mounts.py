@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from cache.entry import DIRECTORY
 from cache.errors import DefinitionError, EnvironmentProblem
 from worker.action import Action, Cancelled, Order
+from worker.agent_socket import forward
 from worker.cache_mounts import open_cache
 from worker.copy_plan import CopyPlan
 from worker.copy_write import write_plan
+from worker.extract import extract
 from worker.keeper_client import BundleFile, View
 from worker.mount_points import MountPoint, real_target
 from worker.sandbox import Bind, Tmpfs
@@ -69,11 +71,15 @@ class RunMounts:
             if mount.type == "bind":
                 self._bind(mount)
             elif mount.type == "cache":
+                if directories[mount].fresh and mount.input is not None:
+                    self._fill(mount, directories[mount].path)
                 self._cache(mount, directories[mount].path)
             elif mount.type == "tmpfs":
                 self._add(mount.target, True, Tmpfs(real_target(self._rootfs, mount.target), mount.size))
-            else:
+            elif mount.type == "secret":
                 self._secret(mount)
+            else:
+                self._agent(mount)
 
     def _add(self, target: str, directory: bool, mount: Bind | Tmpfs) -> None:
         self.mounts.append(mount)
@@ -115,7 +121,7 @@ class RunMounts:
         found = tree.resolve(mount.source)
         if found.entry is None:
             raise DefinitionError(f"there is no {mount.source!r} to mount at {mount.target}")
-        plan = CopyPlan(self._library.rootfs(()), owner=None, mode=None, now=0)
+        plan = CopyPlan(self._library.rootfs(()), owner=None, mode="", now=0)
         directory = found.entry.kind == DIRECTORY
         if directory:
             plan.content("", tree, found.path)
@@ -127,6 +133,29 @@ class RunMounts:
 
     def _cache(self, mount: Mount, path: str) -> None:
         self._add(mount.target, True, Bind(path, real_target(self._rootfs, mount.target), mount.read_only))
+
+    def _fill(self, mount: Mount, path: str) -> None:
+        """Start a cache mount with the files that its `from` names."""
+        assert mount.input is not None
+        given = self._action.inputs[mount.input]
+        tree: Tree = self._library.tree(given) if isinstance(given, tuple) else given
+        layer, _, directory = self._materialize(tree, mount)
+        if not directory:
+            raise DefinitionError(f"{mount.source!r} is a file; a cache mount starts as a directory")
+        # In a user namespace no device can be made; a cache that starts with one is unlikely enough.
+        extract(self._library.index(layer), self._library.open_tar(layer), path, userxattr=True, devices=False)
+
+    def _agent(self, mount: Mount) -> None:
+        agent = self._order.agents.get(mount.id)
+        if agent is None:
+            if mount.required:
+                hint = f"pass it with --ssh {mount.id}, or --ssh {mount.id}=SOCKET"
+                raise EnvironmentProblem(f"the ssh agent {mount.id!r} is required", hint=hint)
+            return
+        path = self._library.store.scratch("agent")
+        self._held.callback(forward(agent, path, mount.mode, mount.uid, mount.gid))
+        self.variables.setdefault("SSH_AUTH_SOCK", mount.target)
+        self._add(mount.target, False, Bind(path, real_target(self._rootfs, mount.target), False))
 
     def _secret(self, mount: Mount) -> None:
         value = self._order.secrets.get(mount.id)

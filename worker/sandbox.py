@@ -12,6 +12,15 @@ CAPABILITIES = [
     "CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
 ]  # fmt: skip
 """Docker's default set; ambient and inheritable stay empty."""
+_EVERY_CAPABILITY = (
+    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
+    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
+    "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
+    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
+    "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
+    "CHECKPOINT_RESTORE",
+)  # fmt: skip
+"""In the order of their numbers."""
 MASKED = [
     "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
     "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
@@ -52,21 +61,21 @@ class Sandbox(NamedTuple):
     mounts: tuple[Bind | Tmpfs, ...]
     shm_size: int
     ulimits: tuple[tuple[str, int, int], ...]
+    insecure: bool = False
 
 
 def configuration(sandbox: Sandbox, bpf: bytes | None) -> dict[str, Any]:
     """The `config.json` of the bundle. bpf: the compiled filter for crun; None puts the profile in instead."""
     namespaces = ["pid", "mount", "ipc", "uts", "cgroup", *([] if sandbox.host_network else ["network"])]
-    linux: dict[str, Any] = {
-        "namespaces": [{"type": kind} for kind in namespaces],
-        "maskedPaths": MASKED,
-        "readonlyPaths": READ_ONLY,
-    }
+    linux: dict[str, Any] = {"namespaces": [{"type": kind} for kind in namespaces]}
     annotations = {}
-    if bpf is None:
-        linux["seccomp"] = seccomp.oci_profile()
-    else:
-        annotations["run.oci.seccomp_bpf_data"] = base64.b64encode(bpf).decode()
+    capabilities = _all_capabilities() if sandbox.insecure else CAPABILITIES
+    if not sandbox.insecure:
+        linux |= {"maskedPaths": MASKED, "readonlyPaths": READ_ONLY}
+        if bpf is None:
+            linux["seccomp"] = seccomp.oci_profile()
+        else:
+            annotations["run.oci.seccomp_bpf_data"] = base64.b64encode(bpf).decode()
     return {
         "ociVersion": "1.0.2",
         "process": {
@@ -75,7 +84,7 @@ def configuration(sandbox: Sandbox, bpf: bytes | None) -> dict[str, Any]:
             "args": list(sandbox.argv),
             "env": list(sandbox.env),
             "cwd": sandbox.cwd,
-            "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), CAPABILITIES),
+            "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), capabilities),
             "noNewPrivileges": False,
             "rlimits": [
                 {"type": f"RLIMIT_{name.upper()}", "soft": soft, "hard": hard} for name, soft, hard in sandbox.ulimits
@@ -87,6 +96,13 @@ def configuration(sandbox: Sandbox, bpf: bytes | None) -> dict[str, Any]:
         "linux": linux,
         "annotations": annotations,
     }
+
+
+def _all_capabilities() -> list[str]:
+    """For RUN --security=insecure, which the user must allow: all that this process could give."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        bounding = next(int(line.split()[1], 16) for line in file if line.startswith("CapBnd:"))
+    return [f"CAP_{name}" for number, name in enumerate(_EVERY_CAPABILITY) if bounding >> number & 1]
 
 
 def _system_mounts(sandbox: Sandbox) -> list[dict[str, Any]]:

@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 
 class Match(NamedTuple):
     """name: what a file is called at the destination. path: its real path in the tree. entry, number: what stands
-    there, as `Tree.walk` gives it."""
+    there, as `Tree.walk` gives it. literal: the path before symlinks were followed; relative: the part of it that
+    --parents keeps, all of it unless there is a `/./`."""
 
     name: str
     path: str
     entry: Entry
     number: int
+    literal: str
+    relative: str
 
 
 def rooted(path: str) -> str:
@@ -38,31 +41,41 @@ def rooted(path: str) -> str:
     return "/".join(parts)
 
 
-def select(tree: Tree, pattern: str) -> list[Match]:
+def select(tree: Tree, pattern: str, *, deep: bool = False) -> list[Match]:
     """What a source path or wildcard names, sorted by path; symlinks that it names are followed.
 
-    A wildcard may match nothing. Raises DefinitionError for a path that is not there.
+    deep: `**` stands for any number of directories. A wildcard may match nothing. Raises DefinitionError for a path
+    that is not there.
     """
     path = rooted(pattern)
-    if not has_wildcard(path):
-        found = tree.resolve(path)
-        if found.entry is None:
-            raise DefinitionError(f"there is no {pattern!r} to copy")
-        return [Match(path.rpartition("/")[2], found.path, found.entry, found.layer)]
-    matches = []
-    for candidate in _expand(tree, path.split("/")):
+    # Where --parents begins to keep directories: behind the first `/./`.
+    pivot, found_pivot, _ = pattern.partition("/./")
+    skipped = len(rooted(pivot).split("/")) if found_pivot and rooted(pivot) else 0
+
+    def match(candidate: str) -> Match | None:
         found = tree.resolve(candidate)
-        if found.entry is not None:
-            matches.append(Match(candidate.rpartition("/")[2], found.path, found.entry, found.layer))
-    return matches
+        if found.entry is None:
+            return None
+        relative = "/".join(candidate.split("/")[skipped:])
+        return Match(candidate.rpartition("/")[2], found.path, found.entry, found.layer, candidate, relative)
+
+    if not has_wildcard(path):
+        one = match(path)
+        if one is None:
+            raise DefinitionError(f"there is no {pattern!r} to copy")
+        return [one]
+    return [found for candidate in _expand(tree, path.split("/"), deep) if (found := match(candidate)) is not None]
 
 
-def _expand(tree: Tree, parts: list[str]) -> list[str]:
+def _expand(tree: Tree, parts: list[str], deep: bool) -> list[str]:
     candidates = [""]
     for part in parts:
         following = []
         for candidate in candidates:
             prefix = f"{candidate}/" if candidate else ""
+            if deep and part == "**":
+                following += _directories_below(tree, candidate)
+                continue
             if not has_wildcard(part):
                 following.append(prefix + part)
                 continue
@@ -71,18 +84,40 @@ def _expand(tree: Tree, parts: list[str]) -> list[str]:
             if above.entry is not None and above.entry.kind == DIRECTORY:
                 following += [prefix + name for name in tree.listdir(above.path) if matching(name)]
         candidates = following
-    return sorted(candidates)
+    return sorted(set(candidates))
 
 
-def selection_digest(tree: Tree, pattern: str, keep: Callable[[str], bool] | None) -> str:
+def _directories_below(tree: Tree, path: str) -> list[str]:
+    """A directory and all directories in it, symlinks not followed."""
+    found = tree.resolve(path)
+    if found.entry is None or found.entry.kind != DIRECTORY:
+        return []
+    start = len(found.path) + 1 if found.path else 0
+    below = [entry.path[start:] for entry, _ in tree.walk(found.path) if entry.kind == DIRECTORY]
+    return [f"{path}/{relative}".strip("/") if relative else path for relative in below]
+
+
+def selection_digest(
+    tree: Tree, pattern: str, keep: Callable[[str], bool] | None, *, parents: bool = False
+) -> str:
     """BLAKE3 hex of what the pattern selects: names, and all that is there, times left out.
 
-    keep: which paths below a selected directory count; None for all.
+    keep: which paths below a selected directory count; None for all. parents: so do the directories that lead there.
     """
-    rows = []
-    for match in select(tree, pattern):
+    rows: list[list[object]] = []
+    for match in select(tree, pattern, deep=parents):
+        if parents:
+            rows.append([match.relative, _leading(tree, match)])
         directory = match.entry.kind == DIRECTORY
         digest = tree.digest(match.path) if keep is None or not directory else walk_digest(tree, match.path, keep)
         # A directory's own name does not matter: its content is what is copied.
         rows.append(["" if directory else match.name, digest])
     return encoding.key("selection", rows)
+
+
+def _leading(tree: Tree, match: Match) -> list[list[int]]:
+    """Mode and owner of each directory above a match that --parents makes anew."""
+    parts = match.relative.split("/")
+    base = match.literal.removesuffix(match.relative).rstrip("/")
+    found = [tree.resolve(f"{base}/{'/'.join(parts[:count])}").entry for count in range(1, len(parts))]
+    return [[entry.mode, entry.uid, entry.gid] for entry in found if entry is not None]

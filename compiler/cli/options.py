@@ -11,7 +11,7 @@ from cache.errors import EnvironmentProblem, UsageError
 from cache.platform import Platform
 from compiler.cli import settings
 from compiler.dockerfile.source import Source
-from compiler.options import BuildOptions, SecretSource
+from compiler.options import BuildOptions, SecretSource, SshSource
 from compiler.session import Definition
 
 NAMES = ("Dockerfile", "dockerfile")
@@ -50,6 +50,8 @@ def add_build_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-cache-filter", action="append", default=[], metavar="STAGE", help="run a stage's steps")
     parser.add_argument("--pull", action="store_true", help="ask the registry again what a tag means")
     parser.add_argument("--secret", action="append", default=[], metavar="id=ID,src=FILE", help="for RUN --mount")
+    parser.add_argument("--ssh", action="append", default=[], metavar="ID[=SOCKET]", help="agent for RUN --mount")
+    parser.add_argument("--allow", action="append", default=[], metavar="WHAT", help="allow security.insecure")
     parser.add_argument("--network", default="default", choices=("default", "host", "none"), help="network of RUN")
     parser.add_argument("--add-host", action="append", default=[], metavar="NAME:IP", help="line for /etc/hosts in RUN")
     parser.add_argument("--shm-size", default="64m", metavar="BYTES", help="size of /dev/shm in RUN")
@@ -81,6 +83,8 @@ def read_request(arguments: argparse.Namespace) -> Request:
         pull=arguments.pull,
         source_date_epoch=_epoch(_build_args(arguments.build_arg)),
         secrets=tuple(_secret(text) for text in arguments.secret),
+        ssh=tuple(_ssh(text) for text in arguments.ssh),
+        allow=tuple(_allowed(text) for text in arguments.allow),
     )
     store = arguments.store or defaults.store
     return Request(_definition(arguments), options, store, arguments.jobs or defaults.jobs, defaults.progress)
@@ -187,6 +191,22 @@ def _epoch(build_args: dict[str, str]) -> int | None:
     if not (text.isascii() and text.isdigit() and len(text) <= 11):
         raise UsageError(f"SOURCE_DATE_EPOCH={text} is not a number of seconds")
     return int(text)
+
+
+def _ssh(text: str) -> SshSource:
+    """`default`, or `ID=SOCKET`, or `ID=KEY,KEY…`."""
+    identity, equals, value = text.partition("=")
+    if not equals:
+        value = os.environ.get("SSH_AUTH_SOCK", "")
+        if not value:
+            raise UsageError(f"--ssh {text}: no agent is running here: SSH_AUTH_SOCK is not set")
+    return SshSource(identity or "default", tuple(os.path.abspath(path) for path in value.split(",")))
+
+
+def _allowed(text: str) -> str:
+    if text not in ("security.insecure", "network.host"):
+        raise UsageError(f"--allow {text}: it may be security.insecure or network.host")
+    return text
 
 
 def _secret(text: str) -> SecretSource:

@@ -287,3 +287,34 @@ def test_a_big_sparse_file_is_copied(program: Program, tmp_path: Path) -> None:
         file.seek(0, 2)
         file.write(b"end")
     assert program.build(project).ok().output("1.2") == [str((300 << 20) + 3), "end"]
+
+
+def test_symbolic_modes(program: Program) -> None:
+    project = program.project(BASE + "COPY --chmod=u+x,go=rX a d /t/\nCOPY --chmod=a=rX d /t/ro\n" + LIST, {"a": "", "d/f": ""})
+    (project / "d/g").write_text("x")
+    (project / "d/g").chmod(0o755)
+    assert program.build(project).ok().output("1.3") == [
+        "./a 755 0:0 regular empty file",
+        "./f 755 0:0 regular empty file",
+        "./g 755 0:0 regular file",
+        "./ro 755 0:0 directory",
+        "./ro/f 444 0:0 regular empty file",
+        "./ro/g 555 0:0 regular file",
+    ]
+
+
+def test_parents_are_kept_from_the_root_or_the_pivot(program: Program) -> None:
+    files = {"a/b/x.txt": "x", "a/b/y.md": "", "a/c/d/z.txt": "z", "top.txt": "t"}
+    lines = "COPY --parents a/b/x.txt top.txt /t/one/\nCOPY --parents a/./c/d /t/two\nCOPY --parents **/*.txt /t/three/\nCOPY --parents ./a/*/./*.md /t/four/\nCOPY --parents nothing/** /t/five/\n"
+    project = program.project(BASE + lines + LIST, files)
+    (project / "a/b").chmod(0o711)
+    found = [line.split(" regular")[0].split(" directory")[0] for line in program.build(project).ok().output("1.6")]
+    assert found == [
+        "./five 755 0:0", "./four 755 0:0", "./four/y.md 644 0:0",
+        "./one 755 0:0", "./one/a 755 0:0", "./one/a/b 711 0:0", "./one/a/b/x.txt 644 0:0", "./one/top.txt 644 0:0",
+        "./three 755 0:0", "./three/a 755 0:0", "./three/a/b 711 0:0", "./three/a/b/x.txt 644 0:0",
+        "./three/a/c 755 0:0", "./three/a/c/d 755 0:0", "./three/a/c/d/z.txt 644 0:0", "./three/top.txt 644 0:0",
+        "./two 755 0:0", "./two/c 755 0:0", "./two/c/d 755 0:0", "./two/c/d/z.txt 644 0:0",
+    ]  # fmt: skip
+    failed = program.build(program.project(BASE + "COPY --parents a/none /t/\n", files)).failed(3)
+    assert "no 'a/none' to copy" in failed.stderr

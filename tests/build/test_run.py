@@ -262,3 +262,54 @@ def test_large_output_is_kept_whole(program: Program) -> None:
 def test_a_step_that_nobody_waits_for_ends_with_the_build(program: Program) -> None:
     built = program.build(program.project(BASE + "RUN sleep 1000 & echo started\n")).ok()
     assert built.output("1.1") == ["started"]
+
+
+def test_an_ssh_agent_is_forwarded(each_way: Program, tmp_path: Path) -> None:
+    import subprocess
+
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    agent = tmp_path / "agent"
+    process = subprocess.Popen(["ssh-agent", "-D", "-a", agent], stdout=subprocess.DEVNULL)
+    try:
+        while not agent.exists():
+            time.sleep(0.01)
+        ask = "RUN --mount=type=ssh{} echo $SSH_AUTH_SOCK; stat -c '%a %u %F' $SSH_AUTH_SOCK"
+        project = each_way.project(BASE + ask.format("") + "\n" + ask.format(",id=other,mode=0666,uid=1000,target=/s") + "\nRUN ls /s /run/buildkit 2>&1 | wc -l\n")
+        built = each_way.build(project, "--ssh", f"default={agent}", "--ssh", f"other={key}").ok()
+        assert built.output("1.1") == ["/run/buildkit/ssh_agent.0", "600 0 socket"]
+        assert built.output("1.2") == ["/s", "666 1000 socket"]
+        assert built.output("1.3") == ["2"], "nothing is left of the sockets"
+    finally:
+        process.terminate()
+        process.wait()
+    failed = each_way.build(each_way.project(BASE + "RUN --mount=type=ssh,required=true true\n", name="needs")).failed(4)
+    assert "ssh agent 'default' is required" in failed.stderr
+
+
+def test_a_cache_mount_may_start_with_files(each_way: Program) -> None:
+    dockerfile = (
+        "FROM scratch AS base\nCOPY --from=busybox / /\nFROM base AS seed\nRUN mkdir -p /s/d && echo seeded > /s/d/f\nFROM base\n"
+        "RUN --mount=type=cache,target=/c,from=seed,source=/s cat /c/d/f && echo more >> /c/d/f\n"
+        "RUN --mount=type=cache,target=/c,from=seed,source=/s cat /c/d/f\n"
+    )
+    built = each_way.build(each_way.project(dockerfile)).ok()
+    assert built.output("2.1") == ["seeded"]
+    assert built.output("2.2") == ["seeded", "more"]
+
+
+def test_insecure_must_be_allowed(program: Program) -> None:
+    project = program.project(BASE + "RUN --security=insecure grep CapEff /proc/self/status; mkdir /m && mount -t tmpfs none /m && echo mounted\n")
+    failed = program.build(project).failed(3)
+    assert "--allow security.insecure" in failed.stderr
+    built = program.build(project, "--allow", "security.insecure").ok()
+    assert built.output("1.1")[-1] == "mounted"
+
+
+def test_secret_arguments_are_not_in_the_history(program: Program) -> None:
+    """I4."""
+    project = program.project(BASE + "ARG API_TOKEN\nARG VERSION\nRUN echo $VERSION ${#API_TOKEN}\n")
+    program.build(project, "-t", "h:1", "--build-arg", "API_TOKEN=verysecret", "--build-arg", "VERSION=7").ok()
+    texts = [line["created_by"] for line in program.config("h:1")["history"]]
+    assert texts[-1] == "RUN |2 API_TOKEN VERSION=7 /bin/sh -c echo $VERSION ${#API_TOKEN} # buildkit"
+    assert not any("verysecret" in text for text in texts)

@@ -1,0 +1,439 @@
+"""The tree of a context: what belongs to it, what its digest counts, and what is not read a second time."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cache.entry import DIRECTORY, FIFO, FILE, SYMLINK
+from cache.errors import EnvironmentProblem
+from cache.lmdb_store import LmdbStore
+from cache.store import Batch
+from worker.context import ContextTree
+from worker.ignore import IgnoreRules
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OLD = time.time() - 3600
+
+
+class Counting(ContextTree):
+    """Notes which files it hashes."""
+
+    def __init__(self, directory: Path, store: LmdbStore, ignored: tuple[str, ...] = ()) -> None:
+        super().__init__(str(directory), IgnoreRules.from_patterns(ignored), store)
+        self.hashed: list[str] = []
+
+    def hash_file(self, path: str, size: int) -> str:
+        self.hashed.append(path)
+        return super().hash_file(path, size)
+
+
+class Later(Counting):
+    """A scan that takes place an hour later: nothing that exists now is racy."""
+
+    def __init__(self, directory: Path, store: LmdbStore, ignored: tuple[str, ...] = ()) -> None:
+        super().__init__(directory, store, ignored)
+        self._started += 3600 * 10**9
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[LmdbStore]:
+    opened = LmdbStore(str(tmp_path / "store"))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    directory = tmp_path / "context"
+    for name in ("a", "b", "dir/c", "dir/deep/d"):
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"text of {name}")
+    return directory
+
+
+def scan(tree: Counting, store: LmdbStore, path: str = "") -> str:
+    """The digest, and its records are kept."""
+    digest = tree.digest(path)
+    store.commit(Batch(records=tuple(("stats", key, value) for key, value in tree.records())))
+    return digest
+
+
+# what is remembered
+
+
+def test_an_unchanged_context_is_not_read_again(store: LmdbStore, context: Path) -> None:
+    first = Later(context, store)
+    digest = scan(first, store)
+    assert sorted(first.hashed) == ["a", "b", "dir/c", "dir/deep/d"]
+    second = Later(context, store)
+    assert scan(second, store) == digest
+    assert second.hashed == []
+    assert second.records() == [], "and nothing is written again"
+
+
+def test_only_a_changed_file_is_read(store: LmdbStore, context: Path) -> None:
+    digest = scan(Later(context, store), store)
+    (context / "dir/c").write_text("changed")
+    second = Later(context, store)
+    assert scan(second, store) != digest
+    assert second.hashed == ["dir/c"]
+    third = Later(context, store)
+    scan(third, store)
+    assert third.hashed == []
+
+
+def test_a_change_that_keeps_size_and_mtime_is_noticed(store: LmdbStore, context: Path) -> None:
+    digest = scan(Later(context, store), store)
+    status = (context / "a").stat()
+    (context / "a").write_text("text of X")
+    os.utime(context / "a", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert scan(Later(context, store), store) != digest, "by the change time"
+    other = context / "other"
+    other.write_text("text of Y")
+    os.replace(other, context / "a")
+    os.utime(context / "a", ns=(status.st_atime_ns, status.st_mtime_ns))
+    tree = Later(context, store)
+    scan(tree, store)
+    assert tree.hashed == ["a"]
+
+
+def test_a_file_touched_just_before_the_scan_is_read_again(store: LmdbStore, context: Path) -> None:
+    """Git's racy rule: it could be written once more within the same tick of the clock."""
+    first = Counting(context, store)
+    digest = scan(first, store)
+    second = Counting(context, store)
+    assert scan(second, store) == digest
+    assert sorted(second.hashed) == sorted(first.hashed)
+
+
+def test_old_files_beside_a_fresh_one_are_still_known(store: LmdbStore, context: Path) -> None:
+    """By their own numbers, when the directory as a whole may not be trusted."""
+    scan(Later(context, store), store)
+    (context / "fresh").write_text("fresh")
+    future = time.time() + 2 * 3600
+    os.utime(context / "fresh", (future, future))
+    tree = Later(context, store)
+    scan(tree, store)
+    assert tree.hashed == ["fresh"]
+    again = Later(context, store)
+    scan(again, store)
+    assert again.hashed == ["fresh"]
+
+
+def test_what_one_scan_did_not_ask_for_stays_known(store: LmdbStore, context: Path) -> None:
+    scan(Later(context, store), store)
+    (context / "a").write_text("changed")
+    part = Later(context, store)
+    assert part.walk_all("a") if hasattr(part, "walk_all") else [entry.path for entry, _ in part.walk("a")] == ["a"]
+    store.commit(Batch(records=tuple(("stats", key, value) for key, value in part.records())))
+    whole = Later(context, store)
+    scan(whole, store)
+    assert "dir/c" not in whole.hashed
+    assert set(whole.hashed) <= {"a"}
+
+
+def test_other_ignore_rules_know_nothing_of_each_other(store: LmdbStore, context: Path) -> None:
+    digest = scan(Later(context, store), store)
+    assert scan(Later(context, store, ("b",)), store) != digest
+    tree = Later(context, store)
+    assert scan(tree, store) == digest
+    assert tree.hashed == []
+
+
+def test_a_file_in_a_very_long_path_is_remembered_too(store: LmdbStore, context: Path) -> None:
+    deep = context.joinpath(*["d" * 100] * 8)
+    deep.mkdir(parents=True)
+    (deep / "file").write_text("x")
+    scan(Later(context, store), store)
+    tree = Later(context, store)
+    scan(tree, store)
+    assert tree.hashed == []
+
+
+def test_a_second_scan_of_many_files_only_stats(store: LmdbStore, tmp_path: Path) -> None:
+    for number in range(200):
+        directory = tmp_path / f"many/{number:03}"
+        directory.mkdir(parents=True)
+        for name in range(100):
+            os.close(os.open(f"{directory}/{name}", os.O_CREAT | os.O_WRONLY))
+    digest = scan(Later(tmp_path / "many", store), store)
+    started = time.process_time()
+    tree = Later(tmp_path / "many", store)
+    assert scan(tree, store) == digest
+    assert tree.hashed == []
+    assert time.process_time() - started < 2, "0.1 s on the machine that this was written on"
+
+
+# what the digest counts
+
+
+def digest_of(store: LmdbStore, context: Path, ignored: tuple[str, ...] = (), path: str = "") -> str:
+    return Counting(context, store, ignored).digest(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "counts"),
+    [
+        ("echo x >> a", True),
+        ("mv a z", True),
+        ("chmod +x a", True),
+        ("chmod u+s a", True),
+        ("chmod 600 a", False),
+        ("chmod 664 a", False),
+        ("chmod 775 dir", False),
+        ("chmod 1777 dir", True),
+        ("touch -d 2001-01-01 a", False),
+        ("mkdir empty", True),
+        ("ln -s a link", True),
+        ("ln a hard", True),
+        ("mkfifo pipe", True),
+        ("rm -r dir/deep", True),
+        ("mv dir/c dir/deep/", True),
+        ("mv b t; mv a b; mv t a", True),
+    ],
+)
+def test_what_counts(store: LmdbStore, context: Path, change: str, counts: bool) -> None:
+    before = digest_of(store, context)
+    assert os.system(f"cd '{context}' && {change}") == 0
+    assert (digest_of(store, context) != before) == counts
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_owners_and_attributes_do_not_count(store: LmdbStore, context: Path) -> None:
+    before = digest_of(store, context)
+    os.chown(context / "a", 5, 6)
+    os.setxattr(context / "a", "user.x", b"1")
+    assert digest_of(store, context) == before
+    (entry, _) = next(iter(Counting(context, store).walk("a")))
+    assert (entry.uid, entry.gid, entry.xattrs) == (0, 0, ())
+
+
+def test_a_link_counts_by_where_it_points(store: LmdbStore, context: Path) -> None:
+    (context / "link").symlink_to("a")
+    before = digest_of(store, context)
+    (context / "link").unlink()
+    (context / "link").symlink_to("b")
+    assert digest_of(store, context) != before
+
+
+def test_a_directorys_digest_does_not_depend_on_where_it_is(store: LmdbStore, context: Path, tmp_path: Path) -> None:
+    (context / "dir").rename(context / "other")
+    moved = digest_of(store, context, path="other")
+    (context / "other").rename(tmp_path / "elsewhere")
+    assert digest_of(store, tmp_path / "elsewhere") == moved
+
+
+def test_the_digest_from_memory_is_that_from_the_disk(store: LmdbStore, context: Path) -> None:
+    for name in ("x y", "é", "\udcff", "-", "\n"):
+        Path(os.fsdecode(os.fsencode(f"{context}/dir/{name}"))).write_text("x")
+    remembered = scan(Later(context, store), store)
+    tree = Later(context, store)
+    assert tree.digest("") == remembered
+    assert tree.hashed == []
+    with_other_store = LmdbStore(store.directory + "2")
+    assert Counting(context, with_other_store).digest("") == remembered
+    with_other_store.close()
+
+
+names = st.sampled_from(["a", "b", "a.b", "a-", "é", "\udcfe"])
+paths = st.lists(names, min_size=1, max_size=3).map("/".join)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.dictionaries(paths, st.binary(max_size=3), max_size=6), st.dictionaries(paths, st.binary(max_size=3), max_size=6))
+def test_two_contexts_have_one_digest_if_they_are_equal(
+    tmp_path_factory: pytest.TempPathFactory, one: dict[str, bytes], other: dict[str, bytes]
+) -> None:
+    root = tmp_path_factory.mktemp("two")
+    store = LmdbStore(str(root / "store"))
+    trees = []
+    for place, wanted in (("1", one), ("2", other)):
+        (root / place).mkdir()
+        written: dict[str, bytes] = {}
+        for path, data in wanted.items():
+            target = root / place / path
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(data)
+            except OSError:  # a file is where another path needs a directory
+                continue
+            written[path] = data
+        folders = {str(path.relative_to(root / place)) for path in (root / place).rglob("*") if path.is_dir()}
+        trees.append((written, folders, digest_of(store, root / place)))
+    assert (trees[0][2] == trees[1][2]) == (trees[0][:2] == trees[1][:2])
+    store.close()
+
+
+# what belongs to it
+
+
+def listed(tree: ContextTree, path: str = "") -> list[str]:
+    return [entry.path for entry, _ in tree.walk(path)]
+
+
+def test_walk_gives_every_entry_sorted(store: LmdbStore, context: Path) -> None:
+    (context / "link").symlink_to("/etc/passwd")
+    os.mkfifo(context / "pipe", 0o644)
+    entries = [entry for entry, _ in Counting(context, store).walk("")]
+    assert [(entry.path, entry.kind) for entry in entries] == [
+        ("", DIRECTORY), ("a", FILE), ("b", FILE), ("dir", DIRECTORY), ("dir/c", FILE), ("dir/deep", DIRECTORY), ("dir/deep/d", FILE),
+        ("link", SYMLINK), ("pipe", FIFO),
+    ]  # fmt: skip
+    assert listed(Counting(context, store), "dir/c") == ["dir/c"]
+    assert listed(Counting(context, store), "nothing") == []
+    assert listed(Counting(context, store), "a/b") == []
+
+
+def test_sockets_are_not_part_of_it(store: LmdbStore, context: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = digest_of(store, context)
+    monkeypatch.chdir(context)
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind("s")
+        assert "s" not in listed(Counting(context, store))
+        assert digest_of(store, context) == before
+
+
+def test_ignored_files_and_exceptions_below_ignored_directories(store: LmdbStore, context: Path) -> None:
+    assert listed(Counting(context, store, ("dir", "!dir/deep/d"))) == ["", "a", "b", "dir", "dir/deep", "dir/deep/d"]
+    assert listed(Counting(context, store, ("dir", "!dir/deep/nothing"))) == ["", "a", "b"]
+    assert listed(Counting(context, store, ("*", "!b"))) == ["", "b"]
+    assert Counting(context, store, ("*", "!b")).resolve("a").entry is None
+    assert Counting(context, store, ("dir",)).listdir("") == ["a", "b"]
+
+
+def test_ignored_files_are_not_even_read(store: LmdbStore, context: Path) -> None:
+    tree = Counting(context, store, ("dir", "!dir/c"))
+    tree.digest("")
+    assert sorted(tree.hashed) == ["a", "b", "dir/c"]
+    (context / "unreadable").mkdir(mode=0)
+    if os.geteuid() != 0:
+        Counting(context, store, ("unreadable",)).digest("")
+
+
+def test_links_do_not_lead_out(store: LmdbStore, context: Path, tmp_path: Path) -> None:
+    """I5: an absolute link starts at the context's root, `..` stops there."""
+    (tmp_path / "secret").write_text("secret")
+    (context / "up").symlink_to("../secret")
+    (context / "absolute").symlink_to(str(tmp_path / "secret"))
+    (context / "inside").symlink_to("/dir/c")
+    (context / "folder").symlink_to("../../../dir")
+    (context / "out").symlink_to(tmp_path)
+    tree = Counting(context, store)
+    assert tree.resolve("up").entry is None
+    assert tree.resolve("absolute").entry is None
+    assert tree.resolve("out/secret").entry is None
+    assert tree.resolve("inside").path == "dir/c"
+    assert tree.resolve("folder/deep/d").path == "dir/deep/d"
+    assert tree.resolve("dir/../../../a").path == "a"
+
+
+def test_a_file_is_read_by_its_own_bytes(store: LmdbStore, context: Path) -> None:
+    (context / "big").write_bytes(b"x" * (17 << 20))
+    tree = Counting(context, store)
+    for path in ("a", "big"):
+        entry = next(iter(tree.walk(path)))[0]
+        with tree.data(entry, 0) as (fd, offset):
+            assert os.pread(fd, entry.size, offset) == (context / path).read_bytes()
+        from blake3 import blake3
+
+        assert entry.digest == blake3((context / path).read_bytes()).hexdigest()
+
+
+def test_a_deep_tree(store: LmdbStore, tmp_path: Path) -> None:
+    """Deeper than Python recurses, and with a path longer than the kernel takes at once."""
+    root = tmp_path / "deep"
+    root.mkdir()
+    fd = os.open(root, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("dddd", dir_fd=fd)
+        below = os.open("dddd", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
+    os.close(fd)
+    tree = Counting(root, store)
+    assert len(listed(tree)) == 1202
+    assert tree.digest("") != digest_of(store, tmp_path)
+    ignoring = Counting(root, store, ("dddd", "!**/file"))
+    assert len(listed(ignoring)) == 1202
+    assert tree.resolve("/".join(["dddd"] * 1200)).entry is not None
+    os.system(f"rm -rf '{root}'")
+
+
+def test_names_that_are_not_utf8(store: LmdbStore, context: Path) -> None:
+    raw = os.fsencode(context) + b"/\xff\xfe"
+    os.mkdir(raw)
+    Path(os.fsdecode(raw + b"/f")).write_text("x")
+    tree = Later(context, store)
+    assert "\udcff\udcfe/f" in listed(tree)
+    scan(tree, store)
+    again = Later(context, store)
+    scan(again, store)
+    assert again.hashed == []
+
+
+# what goes wrong
+
+
+def test_a_context_that_is_not_there(store: LmdbStore, tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentProblem, match="cannot read the context"):
+        Counting(tmp_path / "nothing", store)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EnvironmentProblem, match="cannot read the context"):
+        Counting(tmp_path / "file", store)
+
+
+def test_a_file_that_goes_away_meanwhile_is_an_error(store: LmdbStore, context: Path) -> None:
+    tree = Counting(context, store)
+    tree.listdir("")
+    (context / "a").unlink()
+    with pytest.raises(EnvironmentProblem, match="cannot read a in the context"):
+        tree.digest("")
+
+
+def test_a_file_that_becomes_a_link_meanwhile_is_not_followed(store: LmdbStore, context: Path, tmp_path: Path) -> None:
+    """I5."""
+    (tmp_path / "secret").write_text("secret")
+    tree = Counting(context, store)
+    tree.listdir("")
+    (context / "a").unlink()
+    (context / "a").symlink_to(tmp_path / "secret")
+    with pytest.raises(EnvironmentProblem, match="cannot read a"):
+        tree.digest("")
+
+
+def test_what_may_not_be_read_is_named(tmp_path: Path) -> None:
+    """In a child without root's rights."""
+    directory = tmp_path / "context"
+    directory.mkdir()
+    (directory / "a").write_text("x")
+    (directory / "a").chmod(0)
+    store = LmdbStore(str(tmp_path / "store"))
+    readable, writable = os.pipe()
+    tree = Counting(directory, store)
+    child = os.fork()
+    if child == 0:
+        try:
+            if os.geteuid() == 0:
+                os.setresuid(65534, 65534, 65534)
+            tree.digest("")
+        except EnvironmentProblem as error:
+            os.write(writable, error.message.encode())
+        finally:
+            os._exit(0)
+    os.close(writable)
+    os.waitpid(child, 0)
+    assert os.read(readable, 1000) == b"cannot read a in the context: Permission denied"
+    os.close(readable)
+    store.close()
