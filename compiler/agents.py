@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import time
 from typing import TYPE_CHECKING
 
 from cache.errors import EnvironmentProblem, UsageError
+from worker.mounts import die_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,8 +57,9 @@ class Agents:
         os.mkdir(directory, 0o700)
         # A socket's name may only have 107 bytes, whatever the store's directory is called.
         process = subprocess.Popen(
-            [program, "-D", "-a", "agent"], cwd=directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+            [program, "-D", "-a", "agent"], cwd=directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            preexec_fn=lambda: die_with_parent(signal.SIGTERM),
+        )  # fmt: skip
         self._started.append(process)
         path = os.path.join(directory, "agent")
         deadline = time.monotonic() + START_SECONDS

@@ -6,20 +6,24 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from cache.errors import EnvironmentProblem, UsageError
+from cache.images import Images
 from cache.run_dir import sweep
 from cache.store import Batch
 from compiler.assemble import assemble
 from compiler.needs import needed
 from compiler.progress.events import Announced, Finished, node_infos
+from compiler.progress.platforms import platform_reporters
 from compiler.session import Definition, Session
+from worker.library import LayerLibrary
 from worker.operation import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from cache.image_config import ImageConfig
     from cache.lmdb_store import LmdbStore
     from cache.result import Layer, Result
+    from compiler.graph import Node
     from compiler.options import BuildOptions, SecretSource
     from compiler.progress.events import Reporter
 
@@ -33,6 +37,16 @@ class Built(NamedTuple):
     session: Session
     config: ImageConfig
     layers: tuple[Layer, ...]
+
+
+class _Piece(NamedTuple):
+    """A variant between being looked up and being built. results: known ones, in the end all."""
+
+    session: Session
+    reporter: Reporter
+    steps: list[Node]
+    missing: list[Node]
+    results: dict[str, Result]
 
 
 class Builder:
@@ -51,56 +65,78 @@ class Builder:
         self.hits = 0
         self.ran: list[str] = []
 
-    def build(self, definition: Definition, options: BuildOptions) -> Built:
-        """Raises BuildgraphError, mostly FailedAt, and KeyboardInterrupt; what finished before is kept in the store."""
-        session = Session(self._store, definition, options)
+    def build(self, definition: Definition, variants: Sequence[BuildOptions]) -> list[Built]:
+        """One image for each variant; variants differ in their platform only.
+
+        Raises BuildgraphError, mostly FailedAt, and KeyboardInterrupt; what finished before is kept in the store.
+        """
+        images = Images(self._store)
+        library = LayerLibrary(self._store, images)
+        reporters = platform_reporters(self._reporter, [str(options.platform) for options in variants])
+        pieces = [
+            self._prepare(Session(self._store, definition, options, images, library), reporter)
+            for options, reporter in zip(variants, reporters, strict=True)
+        ]
+        try:
+            if any(piece.missing for piece in pieces):
+                self._execute(pieces, library)
+        finally:
+            for piece in pieces:
+                self._remember(piece.session)
+        self.hits = sum(len(piece.steps) for piece in pieces) - len(self.ran)
+        return [
+            Built(piece.session, *assemble(piece.session.graph, piece.results, piece.session.options.source_date_epoch))
+            for piece in pieces
+        ]
+
+    def _prepare(self, session: Session, reporter: Reporter) -> _Piece:
+        """Look up what is known, and announce what will be shown."""
         known = session.known()
         wanted = needed(session.graph, known)
         steps = [node for node in session.graph if node.is_step and node.id in wanted]
         shown = {node.id for node in steps}
         self.announced = True
-        self._reporter.report(Announced(tuple(info for info in node_infos(session.graph) if info.id in shown)))
+        reporter.report(Announced(tuple(info for info in node_infos(session.graph) if info.id in shown)))
         for node in steps:
             if node.id in known:
                 self.hits += 1
-                self._reporter.report(Finished(node.id, "cached", 0.0, _size(known[node.id]), ""))
-        missing = [node for node in steps if node.id not in known]
-        results = known
-        try:
-            if missing:
-                results = self._execute(session, known, any(isinstance(node.definition, Run) for node in missing))
-        finally:
-            self._remember(session)
-        config, layers = assemble(session.graph, results, options.source_date_epoch)
-        self.hits = len(steps) - len(self.ran)
-        return Built(session, config, layers)
+                reporter.report(Finished(node.id, "cached", 0.0, _size(known[node.id]), ""))
+        return _Piece(session, reporter, steps, [node for node in steps if node.id not in known], known)
 
-    def _execute(self, session: Session, known: dict[str, Result], runs: bool) -> dict[str, Result]:
+    def _execute(self, pieces: Sequence[_Piece], library: LayerLibrary) -> None:
+        """Make what is missing; results end up in the pieces."""
         from compiler.agents import Agents
         from compiler.dispatch import Dispatcher, Given
         from compiler.plan import Plan
         from worker.execute import Executor
 
-        secrets = {source.id: read_secret(source) for source in session.options.secrets}
-        agents = Agents(session.options.ssh, self._store)
+        options = pieces[0].session.options
+        secrets = {source.id: read_secret(source) for source in options.secrets}
+        agents = Agents(options.ssh, self._store)
         machine = None
-        if runs:
-            from worker.machine import open_machine
-
-            machine = open_machine(self._store, session.library)
-            self._close_machine = machine.keeper.close
-        # From here on there are threads, and nothing forks any more.
-        self._store.start_writer()
-        sweep(self._store.directory)  # once more: only now an ordinary user may remove what steps owned
-        executor = Executor(self._store, session.library, machine)
         try:
-            plan = Plan(session.graph, known, session.records.expected(session.graph), self._jobs)
-            given = Given(secrets, agents.sockets)
-            dispatcher = Dispatcher(session, plan, executor, self._reporter, given, self._jobs)
-            self.ran = dispatcher.ran
-            return dispatcher.run()
+            if any(isinstance(node.definition, Run) for piece in pieces for node in piece.missing):
+                from worker.machine import open_machine
+
+                machine = open_machine(self._store, library)
+                self._close_machine = machine.keeper.close
+            # From here on there are threads, and nothing forks any more.
+            self._store.start_writer()
+            sweep(self._store.directory)  # once more: only now an ordinary user may remove what steps owned
+            executor = Executor(self._store, library, machine)
+            try:
+                for piece in pieces:
+                    session = piece.session
+                    plan = Plan(session.graph, piece.results, session.records.expected(session.graph), self._jobs)
+                    given = Given(secrets, agents.sockets)
+                    dispatcher = Dispatcher(session, plan, executor, piece.reporter, given, self._jobs)
+                    try:
+                        piece.results.update(dispatcher.run())
+                    finally:
+                        self.ran += dispatcher.ran
+            finally:
+                executor.close()
         finally:
-            executor.close()
             agents.close()
 
     def _remember(self, session: Session) -> None:

@@ -172,7 +172,7 @@ class Dispatcher:
             cancelled=self._stopping.is_set,
         )
         operation = node.definition
-        action = Action(key, operation, tuple(inputs))  # type: ignore[arg-type]  # a step's definition is its operation
+        action = Action(key, operation, tuple(inputs), node.platform)  # type: ignore[arg-type]  # a step's definition is its operation
         try:
             result = self._executor.execute(action, order)
         except BuildgraphError:

@@ -159,7 +159,7 @@ class Lowering:
             config = ImageConfig.empty(platform)
         else:
             found = override or self._image(image, platform, from_.span.find(from_.image))
-            node = self._source_node(f"image:{image}", "image", image, found.source)
+            node = self._image_node(image, platform, found.source)
             config = found.config.with_path()
         env = dict(entry.partition("=")[::2] for entry in config.env)
         return StageBuilder(name, node.id, config, StageScope(self._globals, env, {}), (), platform), config.on_build
@@ -218,6 +218,10 @@ class Lowering:
             unique = f"{node_id}~{number}"
         return self.graph.add(Node(unique, kind, "", text, None, (), source))
 
+    def _image_node(self, name: str, platform: Platform, source: Source) -> Node:
+        suffix = "" if platform == self._options.platform else f"::{platform}"
+        return self._source_node(f"image:{name}{suffix}", "image", name, source)
+
     # instructions
 
     def _instruction(
@@ -256,7 +260,7 @@ class Lowering:
         if isinstance(override, ContextSource):
             return self._source_node(f"context:{name}", "context", name, override).id
         if override is not None:
-            return self._source_node(f"image:{name}", "image", name, override.source).id
+            return self._image_node(name, self._options.platform, override.source).id
         number = self._earlier_stage(name, stage.index)
         if number is None and name.isascii() and name.isdigit():
             number = int(name)
@@ -280,7 +284,7 @@ class Lowering:
             if near:
                 error.cause.hint = f"no stage is called {name}{near}"
             raise
-        return self._source_node(f"image:{name}", "image", name, found.source).id
+        return self._image_node(name, self._options.platform, found.source).id
 
     def context_node(self) -> str:
         return self._source_node("context", "context", "", ContextSource("")).id

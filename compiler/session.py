@@ -38,13 +38,23 @@ class Definition(NamedTuple):
 class Session:
     """Everything of one build that is decided before something runs. Making one reads, but runs and writes nothing."""
 
-    def __init__(self, store: LmdbStore, definition: Definition, options: BuildOptions) -> None:
-        """Parse, lower and resolve sources. Raises DockerfileError, UsageError, RemoteError."""
+    def __init__(
+        self,
+        store: LmdbStore,
+        definition: Definition,
+        options: BuildOptions,
+        images: Images | None = None,
+        library: LayerLibrary | None = None,
+    ) -> None:
+        """Parse, lower and resolve sources. images, library: shared with other sessions on the same store.
+
+        Raises DockerfileError, UsageError, RemoteError.
+        """
         self.store = store
         self.options = options
         self.dockerfile: Dockerfile = parse_dockerfile(definition.source)
-        self.images = Images(store)
-        self.library = LayerLibrary(store, self.images)
+        self.images = images or Images(store)
+        self.library = library or LayerLibrary(store, self.images)
         self.sources = Sources(
             store, self.images, HttpFiles(store), options, definition.context, definition.dockerfile_path
         )

@@ -19,11 +19,12 @@ Input = "tuple[Layer, ...] | Tree"
 
 class Action(NamedTuple):
     """What is executed. key: the content key, under which its result is kept. inputs: as the operation numbers them;
-    number 0 is the root filesystem that the step works on."""
+    number 0 is the root filesystem that the step works on. platform: `linux/amd64`, "" for this machine's."""
 
     key: str
     operation: Operation
     inputs: tuple[tuple[Layer, ...] | Tree, ...]
+    platform: str = ""
 
     @property
     def rootfs(self) -> tuple[Layer, ...]:

@@ -12,6 +12,7 @@ from cache.entry import DIRECTORY, Entry
 from cache.errors import EnvironmentProblem
 from worker.action import Action, Cancelled, CommandFailed, Order
 from worker.capture import capture
+from worker.emulation import require_emulation
 from worker.keeper_client import BundleFile, Keeper, View
 from worker.mount_points import (
     SYSTEM_DIRECTORIES,
@@ -67,6 +68,8 @@ class Runner:
         """Run the program; where what it changed lies. Raises CommandFailed and others."""
         operation = action.operation
         assert isinstance(operation, Run)
+        if action.platform:
+            require_emulation(action.platform)
         layers = self._library.fetch_all(action.rootfs)
         if len(layers) > MAX_LAYERS:
             raise EnvironmentProblem(f"the image has {len(layers)} layers; more than {MAX_LAYERS} cannot be mounted")

@@ -71,7 +71,7 @@ def _build(
     started = time.monotonic()
     builder = Builder(store, reporter, request.jobs)
     try:
-        built = builder.build(request.definition, request.options)
+        built = builder.build(request.definition, request.variants)
         delivered = deliver(built, outputs, tags, parsed, reporter)
     except BaseException:
         # What went wrong is printed once, at the very end and in full.

@@ -28,10 +28,10 @@ class Parser(argparse.ArgumentParser):
 
 
 class Request(NamedTuple):
-    """What the command line asks for."""
+    """What the command line asks for. variants: the options once for each platform."""
 
     definition: Definition
-    options: BuildOptions
+    variants: list[BuildOptions]
     store: str
     jobs: int
     progress: str
@@ -45,7 +45,7 @@ def add_build_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--build-arg", action="append", default=[], metavar="NAME[=VALUE]", help="value for an ARG")
     parser.add_argument("--build-context", action="append", default=[], metavar="NAME=VALUE", help="a further context")
     parser.add_argument("--label", action="append", default=[], metavar="NAME=VALUE", help="label of the image")
-    parser.add_argument("--platform", default="", metavar="OS/ARCH", help="platform of the image")
+    parser.add_argument("--platform", action="append", default=[], metavar="OS/ARCH", help="one, or several")
     parser.add_argument("--no-cache", action="store_true", help="run every step")
     parser.add_argument("--no-cache-filter", action="append", default=[], metavar="STAGE", help="run a stage's steps")
     parser.add_argument("--pull", action="store_true", help="ask the registry again what a tag means")
@@ -65,11 +65,10 @@ def read_request(arguments: argparse.Namespace) -> Request:
     defaults = settings.load()
     if arguments.jobs < 0:
         raise UsageError(f"--jobs {arguments.jobs}: it must be at least 1")
-    platform = arguments.platform or defaults.platform
-    if "," in platform:
-        raise UsageError("--platform with several values is not supported yet")
+    names = ",".join(arguments.platform) or defaults.platform
+    platforms = list(dict.fromkeys(Platform.parse(name.strip()) for name in names.split(",") if name.strip()))
     options = BuildOptions(
-        platform=Platform.parse(platform) if platform else Platform.here(),
+        platform=platforms[0] if platforms else Platform.here(),
         target=arguments.target,
         build_args=tuple(_build_args(arguments.build_arg).items()),
         contexts=tuple(_pair(text, "--build-context") for text in arguments.build_context),
@@ -87,7 +86,8 @@ def read_request(arguments: argparse.Namespace) -> Request:
         allow=tuple(_allowed(text) for text in arguments.allow),
     )
     store = arguments.store or defaults.store
-    return Request(_definition(arguments), options, store, arguments.jobs or defaults.jobs, defaults.progress)
+    variants = [options._replace(platform=platform) for platform in platforms] or [options]
+    return Request(_definition(arguments), variants, store, arguments.jobs or defaults.jobs, defaults.progress)
 
 
 def _definition(arguments: argparse.Namespace) -> Definition:

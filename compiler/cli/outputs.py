@@ -7,18 +7,21 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cache.errors import EnvironmentProblem
+from cache.errors import EnvironmentProblem, UsageError
 from cache.images import StoredImage
+from compiler.export.built import BuiltImage
 from compiler.progress.events import Task
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from cache.reference import Reference
     from compiler.build import Built
     from compiler.export.exported import Exported
     from compiler.export.output import Output
     from compiler.progress.events import Reporter
+    from compiler.session import Session
 
 
 class Delivered(NamedTuple):
@@ -41,59 +44,84 @@ def read_outputs(parsed: argparse.Namespace, tags: tuple[Reference, ...]) -> lis
 
 
 def deliver(
-    built: Built,
+    variants: Sequence[Built],
     outputs: list[Output],
     tags: tuple[Reference, ...],
     parsed: argparse.Namespace,
     reporter: Reporter,
 ) -> Delivered:
-    """Keep the image under its tags and write every output. Raises BuildgraphError."""
-    import hashlib
-
-    session = built.session
-    config, layers = built.config, built.layers
-    epoch = session.options.source_date_epoch
-    exported: list[Exported] = []
-    if epoch is not None or outputs or parsed.load:
-        from compiler.export.built import BuiltImage
-        from compiler.export.export import export
-        from compiler.export.rewrite import clamped
-
-        image = BuiltImage(config, layers, session.options.platform, tags)
-        if epoch is not None:
-            image = clamped(image, epoch, session.library, session.store)
-            config, layers = image.config, image.layers
-    image_id = f"sha256:{hashlib.sha256(config.to_json()).hexdigest()}"
-    platform = str(session.options.platform)
-    for tag in tags:
-        stored = StoredImage(str(tag), platform, config, layers, "", False, time.time())
-        known = session.images.get(str(tag), session.options.platform)
-        if known is None or known.config != config or known.pulled:
-            session.store.submit(session.images.record(stored))
-    for output in outputs:
-        name = f"exporting as {output.type}"
-        started = time.monotonic()
-        reporter.report(Task(name, "started", 0.0))
-        try:
-            exported.append(
-                export(
-                    output, image, store=session.store, library=session.library, images=session.images,
-                    report=lambda text: reporter.report(Task(text, "done", 0.0)),
-                )
-            )  # fmt: skip
-        except BaseException:
-            reporter.report(Task(name, "failed", time.monotonic() - started))
-            raise
-        reporter.report(Task(name, "done", time.monotonic() - started))
+    """Keep the images under their tags and write every output. variants: one a platform. Raises BuildgraphError."""
+    images = _images(variants, tags)
+    session = variants[0].session
+    for image in images:
+        _keep(session, image, tags)
+    exported = [_export(output, images, session, reporter) for output in outputs]
     if parsed.load:
         from compiler.cli.load import load
 
-        load(image, session, reporter)
+        if len(images) > 1:
+            raise UsageError("--load takes one platform at a time")
+        load(images[0], session, reporter)
+    image_id = sha256(images[0].config.to_json())
+    if len(images) > 1:
+        # Several images have no config in common: what names them all is the index, if one was written.
+        image_id = next((one.digest for one in exported if one.digest), image_id)
     if parsed.iidfile:
         write_file(parsed.iidfile, image_id)
     if parsed.metadata_file:
         write_file(parsed.metadata_file, json.dumps(_metadata(image_id, tags, exported), indent=2) + "\n")
     return Delivered(image_id, any(output.dest == "-" for output in outputs))
+
+
+def _images(variants: Sequence[Built], tags: tuple[Reference, ...]) -> list[BuiltImage]:
+    """What was built, for exporters; layers rewritten to SOURCE_DATE_EPOCH if that is given."""
+    images = []
+    for built in variants:
+        options = built.session.options
+        image = BuiltImage(built.config, built.layers, options.platform, tags)
+        if options.source_date_epoch is not None:
+            from compiler.export.rewrite import clamped
+
+            image = clamped(image, options.source_date_epoch, built.session.library, built.session.store)
+        images.append(image)
+    return images
+
+
+def _keep(session: Session, image: BuiltImage, tags: tuple[Reference, ...]) -> None:
+    """Have the store know the image by its tags; nothing is written if it does already."""
+    for tag in tags:
+        known = session.images.get(str(tag), image.platform)
+        if known is None or known.config != image.config or known.pulled:
+            stored = StoredImage(
+                str(tag), str(image.platform), image.config, image.layers, "", False, time.time()
+            )
+            session.store.submit(session.images.record(stored))
+
+
+def _export(output: Output, images: list[BuiltImage], session: Session, reporter: Reporter) -> Exported:
+    from compiler.export.export import export, export_index
+
+    name = f"exporting as {output.type}"
+    started = time.monotonic()
+    reporter.report(Task(name, "started", 0.0))
+
+    def tell(text: str) -> None:
+        reporter.report(Task(text, "done", 0.0))
+
+    try:
+        if len(images) > 1:
+            exported = export_index(
+                output, images, store=session.store, library=session.library, images_store=session.images, report=tell
+            )
+        else:
+            exported = export(
+                output, images[0], store=session.store, library=session.library, images=session.images, report=tell
+            )
+    except BaseException:
+        reporter.report(Task(name, "failed", time.monotonic() - started))
+        raise
+    reporter.report(Task(name, "done", time.monotonic() - started))
+    return exported
 
 
 def _metadata(image_id: str, tags: tuple[Reference, ...], exported: list[Exported]) -> dict[str, Any]:
@@ -106,6 +134,13 @@ def _metadata(image_id: str, tags: tuple[Reference, ...], exported: list[Exporte
     if tags:
         found["image.name"] = ",".join(str(tag) for tag in tags)
     return found
+
+
+def sha256(data: bytes) -> str:
+    """`sha256:…` of an image's config, which is its id."""
+    import hashlib
+
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def write_file(path: str, text: str) -> None:

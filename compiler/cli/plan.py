@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from cache.errors import UsageError
 from cache.lmdb_store import LmdbStore
 from cache.store import Batch
 from compiler.cli.options import Parser, add_build_options, read_request
@@ -27,7 +28,9 @@ def run(arguments: Sequence[str]) -> int:
     request = read_request(parsed)
     store = LmdbStore(request.store)
     try:
-        session = Session(store, request.definition, request.options)
+        if len(request.variants) > 1:
+            raise UsageError("plan shows one platform at a time", hint="give one --platform")
+        session = Session(store, request.definition, request.variants[0])
         forecast = session.forecast()
         if parsed.format == "json":
             from compiler.views import plan_json

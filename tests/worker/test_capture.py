@@ -7,16 +7,19 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from cache.entry import BLOCK, CHARACTER, DIRECTORY, FIFO, FILE, HARDLINK, OPAQUE, SYMLINK, WHITEOUT, Entry
 from cache.errors import EnvironmentProblem
-from cache.layer_writer import LayerTar
 from tests.cache.layers import in_child, look, needs_root, scratch_file
 from worker import mounts
 from worker.capture import capture, open_below
 from worker.extract import extract
+
+if TYPE_CHECKING:
+    from cache.layer_writer import LayerTar
 
 pytestmark = needs_root
 
@@ -93,7 +96,7 @@ def test_the_change_set_of_a_script(overlay: Overlay, script: str, expected: lis
 
 def test_everything_of_an_entry(overlay: Overlay) -> None:
     layer = overlay.run(
-        "printf data > f; chmod 4751 f; chown 5:6 f; touch -d @1000000001 f; setfattr -n user.x -v y f\n"
+        "printf data > f; chown 5:6 f; chmod 4751 f; touch -d @1000000001 f; setfattr -n user.x -v y f\n"
         "setfattr -n security.capability -v 0x0100000200040000000000000000000000000000 f; ln -s 'to somewhere' l; chown -h 7:8 l; touch -h -d @5 l\n"
         "mkdir d; chmod 3777 d; touch -d @9 d; mknod -m 600 c c 240 300"
     )

@@ -1,13 +1,16 @@
 """--chmod's modes, compared with what chmod(1) does."""
 
 import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.modes import apply_mode, check_mode
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 clauses = st.from_regex(r"\A[ugoa]{0,3}([-+=]([rwxXst]{0,4}|[ugo])){1,2}\Z")
 specs = st.lists(clauses, min_size=1, max_size=3).map(",".join)
