@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 from blake3 import blake3
 
+from cache.errors import StoreProblem
+
 KEY_VERSION = 1
 """Enters every key; raise it when the meaning of anything in a key changes, and all old keys miss."""
+UNREADABLE: Final = (StoreProblem, ValueError, LookupError, TypeError, AttributeError)
+"""What reading a damaged record raises: `parse`, and whoever takes the value apart."""
 
 _encode = json.JSONEncoder(ensure_ascii=True, sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
@@ -24,5 +28,11 @@ def key(purpose: str, value: Any) -> str:
 
 
 def parse(data: bytes | memoryview) -> Any:
-    """The value that `canonical` wrote; ValueError if it is not JSON."""
-    return json.loads(bytes(data))
+    """The value that `canonical` wrote. Raises StoreProblem if it is not JSON."""
+    try:
+        return json.loads(bytes(data))
+    except (ValueError, RecursionError):
+        raise StoreProblem(
+            "the store holds a record that cannot be read: something else wrote there, or the disk is failing",
+            hint="remove the store's directory; what is in it can be built again",
+        ) from None

@@ -175,27 +175,42 @@ class Images:
     def form_record(self, diff_id: str, form: Form) -> Any:
         """The record that adds a form to those of a layer; None if it is there."""
         known = self.forms(diff_id)
-        if form in known:
+        if known and known[-1] == form:
             return None
+        known = [other for other in known if other != form]
         return "forms", diff_id, encoding.canonical([list(each) for each in (*known, form)])
+
+    def open_form(self, form: Form) -> Iterator[bytes]:
+        """The bytes of a form at its origin, in pieces; verified at the end, until then none may be trusted.
+
+        Raises RemoteError, UsageError.
+        """
+        digest = OciDigest(form.digest)
+        if form.origin.startswith("layout:"):
+            return _layout(form.origin.removeprefix("layout:")).open_blob(digest, form.size)
+        host, _, repository = form.origin.partition("/")
+        return self.registry(host).open_blob(repository, digest, form.size)
 
     # layers
 
     def fetch(self, layer: Layer) -> Layer:
         """Bring a layer into the store, from the first origin that has it; verified, indexed, durable later.
 
-        Raises RemoteError, CorruptLayer, StoreProblem.
+        The newest origin goes first: it is the one that this build resolved. One that gives wrong bytes is forgotten,
+        or it would stand in the way of the others for ever. Raises RemoteError, CorruptLayer, StoreProblem.
         """
         error: BuildgraphError | None = None
-        for form in self.forms(layer.diff_id):
+        for form in reversed(self.forms(layer.diff_id)):
             if not form.origin:
                 continue
             try:
                 return self._fetch(layer, form)
-            except (CorruptBlob, CorruptLayer):
-                raise
-            except (RemoteError, UsageError) as problem:
+            except (CorruptBlob, CorruptLayer) as problem:
+                left = [list(other) for other in self.forms(layer.diff_id) if other != form]
+                self._store.submit(Batch(records=(("forms", layer.diff_id, encoding.canonical(left)),)))
                 error = problem
+            except (RemoteError, UsageError) as problem:
+                error = error or problem
         if error is not None:
             raise error
         raise StoreProblem(
@@ -211,7 +226,7 @@ class Images:
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
-                made = import_layer(decompress(self._open(form)), fd)
+                made = import_layer(decompress(self.open_form(form)), fd)
             finally:
                 os.close(fd)
         except OSError as error:
@@ -235,13 +250,6 @@ class Images:
             )
         )
         return known
-
-    def _open(self, form: Form) -> Iterator[bytes]:
-        digest = OciDigest(form.digest)
-        if form.origin.startswith("layout:"):
-            return _layout(form.origin.removeprefix("layout:")).open_blob(digest, form.size)
-        host, _, repository = form.origin.partition("/")
-        return self.registry(host).open_blob(repository, digest, form.size)
 
     def registry(self, host: str) -> Registry:
         """The connection to a registry, shared by everything in this process."""

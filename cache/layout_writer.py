@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from cache.errors import CorruptBlob, EnvironmentProblem
 from cache.oci import REF_NAME, Descriptor, Index
 from cache.oci_layout import INDEX_FILE, LAYOUT_CONTENT, LAYOUT_FILE, LayoutProblem, OciLayout
+from cache.temporary import locked_file, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +23,8 @@ class LayoutWriter:
     """Writes an OCI layout, into a new directory or beside the images of one that is there.
 
     Blobs may be added by many threads. index.json names them only after `finish`, so a writer that dies leaves what
-    was there before, and perhaps blobs that nobody names. Nothing is synced to the disk: an output can be made again.
+    was there before, and perhaps blobs that nobody names; half ones go with the next writer. Nothing is synced to the
+    disk: an output can be made again.
     """
 
     def __init__(self, directory: str) -> None:
@@ -35,6 +37,7 @@ class LayoutWriter:
                     os.mkdir(path)
                 if not stat.S_ISDIR(os.lstat(path).st_mode):
                     raise LayoutProblem(f"{path} is not a directory")
+        sweep(directory)
 
     def has_blob(self, digest: OciDigest, size: int) -> bool:
         """Whether a file of the blob's name and size is there."""
@@ -82,17 +85,11 @@ class LayoutWriter:
     def _replace(self, path: str, chunks: Iterable[bytes]) -> None:
         """Write a file whole or not at all; a symlink in its place is replaced, not followed."""
         # At the top, where a leftover of a killed process is no blob with a wrong name.
-        temporary = os.path.join(self._directory, f".writing-{os.path.basename(path)[:64]}-{os.urandom(6).hex()}")
-        with _writing(self._directory):
-            try:
-                with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "wb") as file:
-                    for chunk in chunks:
-                        file.write(chunk)
-                os.rename(temporary, path)
-            except BaseException:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(temporary)
-                raise
+        with _writing(self._directory), locked_file(self._directory) as (temporary, fd):
+            with open(fd, "wb", closefd=False) as file:
+                for chunk in chunks:
+                    file.write(chunk)
+            os.rename(temporary, path)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import lmdb
 
+from cache import data_file
 from cache.digest import Digest
 from cache.errors import StoreProblem
 from cache.lease import sweep_leases
@@ -47,9 +48,12 @@ class LmdbStore:
         self.directory = os.path.abspath(directory)
         try:
             os.makedirs(os.path.join(self.directory, _BLOBS), mode=0o700, exist_ok=True)
-            self._env = lmdb.open(
-                self.directory, map_size=MAP_SIZE, max_dbs=len(TABLES) + 2, mode=0o600, max_readers=1024, metasync=True
-            )
+            if not data_file.is_whole(self.directory, lambda: _read_all(self.directory)):
+                raise StoreProblem(
+                    f"the store's {data_file.NAME} is damaged: a part of it is missing",
+                    hint=f"remove {self.directory}; what is in it can be built again",
+                )
+            self._env = _open(self.directory)
             self._open_tables()
         except (OSError, lmdb.Error) as error:
             raise StoreProblem(
@@ -347,6 +351,22 @@ class LmdbStore:
         """Delete something below `scratch` early; harmless if it is gone."""
         if os.path.lexists(path):
             remove_tree(path)
+
+
+def _open(directory: str) -> lmdb.Environment:
+    return lmdb.open(
+        directory, map_size=MAP_SIZE, max_dbs=len(TABLES) + 2, mode=0o600, max_readers=1024, metasync=True
+    )
+
+
+def _read_all(directory: str) -> None:
+    """Touch every page that is in use."""
+    with _open(directory) as env, env.begin() as txn:
+        names = list(txn.cursor().iternext(values=False))
+        for name in names:
+            table = env.open_db(name, txn, create=False)
+            for _, value in txn.cursor(table):
+                bytes(value)
 
 
 def _key(key: str) -> bytes:

@@ -7,6 +7,7 @@ import fcntl
 import os
 import stat
 
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 RUNS = "runs"
 LOCK = "lock"
 
@@ -78,26 +79,60 @@ def _remove_run(path: str) -> None:
 
 
 def remove_tree(path: str) -> None:
-    """Delete a tree of untrusted names: by directory descriptors, following no link; errors leave the rest.
+    """Delete a tree of untrusted names, however deep: by descriptors, following no link, without recursion.
 
-    A step may have taken the owner's own rights from a directory; give them back and try once more.
+    A directory in the tree is emptied by moving what directories it has up to the top, so only two are open at a time.
+    A step may have taken the owner's own rights from a directory; they are given back. Raises OSError.
     """
-
-    import shutil  # 3 ms
-
-    def retry(function: object, failed: str, _error: object) -> None:
-        parent = os.path.dirname(failed)
-        with contextlib.suppress(OSError):
-            for directory in (parent, failed):
-                mode = os.lstat(directory).st_mode
-                if stat.S_ISDIR(mode):
-                    os.chmod(directory, 0o700)
-            if stat.S_ISDIR(os.lstat(failed).st_mode):
-                shutil.rmtree(failed, ignore_errors=True)
-            else:
-                os.unlink(failed)
-
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path, onerror=retry)
-    else:
+    if not os.path.isdir(path) or os.path.islink(path):
         os.unlink(path)
+        return
+    root = os.open(path, _DIRECTORY)
+    try:
+        pending = os.listdir(root)
+        counter = 0
+        while pending:
+            name = pending.pop()
+            if not stat.S_ISDIR(os.stat(name, dir_fd=root, follow_symlinks=False).st_mode):
+                os.unlink(name, dir_fd=root)
+                continue
+            directory = _open_directory(name, root)
+            try:
+                with os.scandir(directory) as listing:
+                    below = [(item.name, item.is_dir(follow_symlinks=False)) for item in listing]
+                for child, is_directory in below:
+                    if is_directory:
+                        counter += 1
+                        moved = f"{os.urandom(8).hex()}-{counter}"
+                        _move_up(child, directory, moved, root)
+                        pending.append(moved)
+                    else:
+                        os.unlink(child, dir_fd=directory)
+            finally:
+                os.close(directory)
+            os.rmdir(name, dir_fd=root)
+    finally:
+        os.close(root)
+    os.rmdir(path)
+
+
+def _open_directory(name: str, parent: int) -> int:
+    """Open a directory so that what is in it can be removed."""
+    try:
+        directory = os.open(name, _DIRECTORY, dir_fd=parent)
+    except PermissionError:
+        os.chmod(name, 0o700, dir_fd=parent)
+        directory = os.open(name, _DIRECTORY, dir_fd=parent)
+    if os.fstat(directory).st_mode & 0o700 != 0o700:
+        with contextlib.suppress(OSError):
+            os.fchmod(directory, 0o700)
+    return directory
+
+
+def _move_up(name: str, directory: int, moved: str, root: int) -> None:
+    try:
+        os.rename(name, moved, src_dir_fd=directory, dst_dir_fd=root)
+    except PermissionError:
+        # Moving a directory changes its `..`, for which its own write permission is needed.
+        os.chmod(name, 0o700, dir_fd=directory)
+        os.rename(name, moved, src_dir_fd=directory, dst_dir_fd=root)

@@ -68,11 +68,16 @@ class Forecaster:
         self._options = options
 
     def known(self) -> dict[str, Result]:
-        """Node id → result for all steps whose recipe key is known, except where the user wants no cache."""
-        steps = [node for node in self._graph if node.is_step]
-        recipes = {node.id: self._keys.recipe(node.id) for node in steps}
-        found = self._lookup.by_recipe(recipes)
-        return {name: result for name, result in found.items() if not no_cache(self._graph[name], self._options)}
+        """Node id → result for all steps whose recipe key is known, except where the user wants no cache.
+
+        Nor above such a step: what it makes this time decides by its content.
+        """
+        anew: set[str] = set()
+        for node in self._graph:
+            if no_cache(node, self._options) or not anew.isdisjoint(node.inputs):
+                anew.add(node.id)
+        recipes = {node.id: self._keys.recipe(node.id) for node in self._graph if node.is_step}
+        return {name: result for name, result in self._lookup.by_recipe(recipes).items() if name not in anew}
 
     def forecast(self) -> Forecast:
         results = self.known()

@@ -34,6 +34,13 @@ class Fetched(NamedTuple):
     modified: int
 
 
+class _Known(NamedTuple):
+    """A file that was fetched before. validators: headers by which the server says whether it changed since."""
+
+    fetched: Fetched
+    validators: dict[str, str]
+
+
 class HttpFiles:
     """Fetches each URL once a build. With a checksum nothing is asked if the store has that file."""
 
@@ -49,21 +56,32 @@ class HttpFiles:
         return self._fetched[key]
 
     def _get(self, url: str, checksum: str) -> Fetched:
-        record = self._store.get("fetches", f"{url} {checksum}")
-        known: dict[str, Any] | None = None if record is None else encoding.parse(record)
-        digest = Digest.parse(known["digest"]) if known else None
-        have = digest is not None and self._store.has_blob(digest)
-        if have and digest is not None and known is not None and checksum:
-            return Fetched(digest, known["modified"])
-        return self._ask(url, checksum, known if have else None)
+        known = self._known(f"{url} {checksum}")
+        if known is not None and checksum:
+            return known.fetched
+        return self._ask(url, checksum, known)
 
-    def _ask(self, url: str, checksum: str, known: dict[str, Any] | None) -> Fetched:
+    def _known(self, key: str) -> _Known | None:
+        """What the store has of a URL; None if that cannot be read, or if the file is gone."""
+        record = self._store.get("fetches", key)
+        if record is None:
+            return None
+        try:
+            value = encoding.parse(record)
+            fetched = Fetched(Digest.parse(value["digest"]), int(value["modified"]))
+            validators = {
+                header: str(value[field])
+                for header, field in (("If-None-Match", "etag"), ("If-Modified-Since", "last_modified"))
+                if value[field]
+            }
+        except encoding.UNREADABLE:
+            return None
+        return _Known(fetched, validators) if self._store.has_blob(fetched.digest) else None
+
+    def _ask(self, url: str, checksum: str, known: _Known | None) -> Fetched:
         import urllib3
 
-        headers = {"Accept-Encoding": "identity", "User-Agent": "buildgraph"}
-        for name, field in (("If-None-Match", "etag"), ("If-Modified-Since", "last_modified")):
-            if known and known[field]:
-                headers[name] = known[field]
+        headers = {"Accept-Encoding": "identity", "User-Agent": "buildgraph", **(known.validators if known else {})}
         retries = urllib3.Retry(TRIES, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504))
         pool = urllib3.PoolManager(
             timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS), retries=retries
@@ -71,7 +89,7 @@ class HttpFiles:
         try:
             with contextlib.closing(pool.request("GET", url, headers=headers, preload_content=False)) as response:
                 if response.status == 304 and known is not None:
-                    return Fetched(Digest.parse(known["digest"]), int(known["modified"]))
+                    return known.fetched
                 if response.status != 200:
                     raise RemoteError(f"cannot fetch {url}: the server answered {response.status} {response.reason}")
                 return self._keep(url, checksum, response.headers, response.stream(CHUNK, decode_content=False))

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cache import encoding
-from cache.result import Result
+from cache.result import Layer, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from cache.store import Store
 
 
 class Lookup:
-    """Gives only results that can be used: one whose layer is gone from the store counts as none."""
+    """Gives only results that can be used: one that cannot be read, or of which anything is gone, counts as none."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -22,7 +22,8 @@ class Lookup:
     def by_recipe(self, recipes: Mapping[str, str]) -> dict[str, Result]:
         """Node id → recipe key in; node id → Result out, for those that are known."""
         contents = self._store.get_many("recipes", set(recipes.values()))
-        wanted = {node: contents[recipe].decode() for node, recipe in recipes.items() if recipe in contents}
+        # A damaged record becomes a key that no result has.
+        wanted = {node: contents[key].decode("ascii", "replace") for node, key in recipes.items() if key in contents}
         records = self._store.get_many("results", set(wanted.values()))
         found = {}
         for node, content in wanted.items():
@@ -38,8 +39,26 @@ class Lookup:
     def _usable(self, record: bytes | None) -> Result | None:
         if record is None:
             return None
-        result = Result.from_json(encoding.parse(record))
-        layer = result.layer
-        if layer is not None and (layer.tar is None or not self._store.has_blob(layer.tar)):
+        try:
+            result = Result.from_json(encoding.parse(record))
+        except encoding.UNREADABLE:
             return None
-        return result
+        if result.log is not None and not self._store.has_blob(result.log):
+            return None
+        return result if result.layer is None or _complete(self._store, result.layer) else None
+
+
+def all_present(store: Store, diff_ids: Iterable[str]) -> bool:
+    """Whether the store has everything of these layers."""
+    wanted = set(diff_ids)
+    records = store.get_many("layers", wanted)
+    if len(records) < len(wanted):
+        return False
+    try:
+        return all(_complete(store, Layer.from_json(encoding.parse(record))) for record in records.values())
+    except encoding.UNREADABLE:
+        return False
+
+
+def _complete(store: Store, layer: Layer) -> bool:
+    return all(blob is not None and store.has_blob(blob) for blob in (layer.tar, layer.listing))

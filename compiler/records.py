@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cache import encoding
 from worker.operation import key_form
@@ -13,6 +13,15 @@ if TYPE_CHECKING:
 
 RUNS_KEPT = 7
 """Durations remembered of one operation; their median is what it is expected to take."""
+_PARTS = {"operation", "platform", "sources", "rootfs"}
+"""What a recipe key is made of, see `Keys.parts`."""
+
+
+class _Place(NamedTuple):
+    """seconds: of the last runs, oldest first. parts: of the recipe key, None if they were not kept."""
+
+    seconds: list[float]
+    parts: dict[str, Any] | None
 
 
 class StepRecords:
@@ -30,18 +39,15 @@ class StepRecords:
         found = {}
         for name, pair in keys.items():
             for key in pair:
-                if key in records:
-                    seconds = sorted(encoding.parse(records[key])["seconds"])
-                    if seconds:
-                        found[name] = seconds[len(seconds) // 2]
-                        break
+                seconds = sorted(_parse(records.get(key)).seconds)
+                if seconds:
+                    found[name] = seconds[len(seconds) // 2]
+                    break
         return found
 
     def last_parts(self, node: Node) -> dict[str, Any] | None:
         """What the recipe key of the step at this place was made of last time; None if there was none."""
-        record = self._store.get("places", self._place_key(node))
-        parts: dict[str, Any] | None = None if record is None else encoding.parse(record)["parts"]
-        return parts
+        return _parse(self._store.get("places", self._place_key(node))).parts
 
     def ran(self, node: Node, parts: dict[str, Any], seconds: float | None) -> list[tuple[Table, str, bytes]]:
         """Records of a step that ran, or was a hit (seconds None)."""
@@ -50,7 +56,7 @@ class StepRecords:
             if own is None and seconds is None:
                 continue
             known = self._store.get("places", key)
-            before = [] if known is None else encoding.parse(known)["seconds"]
+            before = _parse(known).seconds
             times = before if seconds is None else [*before[1 - RUNS_KEPT :], round(seconds, 4)]
             value = encoding.canonical({"seconds": times, "parts": own})
             if value != known:
@@ -62,3 +68,17 @@ class StepRecords:
 
     def _place_key(self, node: Node) -> str:
         return f"at:{self._file}:{node.id}"
+
+
+def _parse(record: bytes | None) -> _Place:
+    """A record's content; nothing for one that is missing or damaged."""
+    if record is not None:
+        try:
+            value = encoding.parse(record)
+            parts = value["parts"]
+            if parts is not None and (not parts.keys() >= _PARTS or not isinstance(parts["operation"], dict)):
+                parts = None
+            return _Place([float(each) for each in value["seconds"]], parts)
+        except encoding.UNREADABLE:
+            pass
+    return _Place([], None)

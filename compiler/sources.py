@@ -6,13 +6,16 @@ import os
 import posixpath
 from typing import TYPE_CHECKING
 
+from cache import encoding
 from cache.entry import FILE, Entry
-from cache.errors import EnvironmentProblem, UsageError
+from cache.errors import StoreProblem, UsageError
 from cache.reference import Reference
 from compiler.dockerfile.ignore import parse_ignore_file
 from compiler.graph import ContextSource, HttpSource, ImageSource
+from compiler.lookup import all_present
 from compiler.lower import Image
 from compiler.steps import is_git, is_url, url_file_name
+from compiler.text_file import read_text_file, refuse_outside
 from worker.context import ContextTree
 from worker.ignore import IgnoreRules
 from worker.tree import FileTree, Tree
@@ -64,11 +67,30 @@ class Sources:
         found = self._resolved.get(key)
         if found is None:
             reference = Reference.parse(name)
-            stored = self._images.get(str(reference), platform)
+            stored = self._stored(reference, platform)
             if stored is None or (stored.pulled and self._options.pull):
                 stored = self._images.pull(reference, platform)
             found = self._resolved[key] = _image(name, reference, stored)
         return found
+
+    def _stored(self, reference: Reference, platform: Platform) -> StoredImage | None:
+        """The store's image of this name, all of whose layers can be had. Raises StoreProblem."""
+        try:
+            stored = self._images.get(str(reference), platform)
+        except encoding.UNREADABLE:
+            raise StoreProblem(
+                f"what the store says of the image {reference.familiar} cannot be read",
+                hint=f"forget it with: buildgraph image rm {reference.familiar}",
+            ) from None
+        # A layer of another's image can be fetched again. The registry must not be asked for an image of ours: whatever
+        # has its name there is something else.
+        own = [layer.diff_id for layer in stored.layers if layer.content != layer.diff_id] if stored else []
+        if own and not all_present(self._store, own):
+            raise StoreProblem(
+                f"layers of the image {reference.familiar} are gone from the store",
+                hint="build that image again; it is still known by its name only",
+            )
+        return stored
 
     def named_context(self, name: str, platform: Platform) -> Image | ContextSource | None:
         """What --build-context says of this name."""
@@ -112,13 +134,12 @@ class Sources:
     def _context_tree(self, source: ContextSource) -> ContextTree:
         if source.name:
             directory = self._contexts[source.name]
-            rules = _ignore_rules([os.path.join(directory, IGNORE_FILE)])
+            rules = _ignore_rules(directory)
         elif self._context is None:
             raise UsageError("this build has no context to copy from", hint="give a directory instead of -")
         else:
             directory = self._context
-            beside = [f"{self._dockerfile_path}.dockerignore"] if self._dockerfile_path else []
-            rules = _ignore_rules([*beside, os.path.join(directory, IGNORE_FILE)])
+            rules = _ignore_rules(directory, f"{self._dockerfile_path}{IGNORE_FILE}" if self._dockerfile_path else "")
         if not os.path.isdir(directory):
             what = f"the context {directory}" if not source.name else f"the named context {source.name}={directory}"
             raise UsageError(f"{what} is not a directory")
@@ -151,19 +172,15 @@ def _split_layout(value: str) -> tuple[str, str]:
     return value, ""
 
 
-def _ignore_rules(candidates: list[str]) -> IgnoreRules:
-    """The first of these files that exists; they are never merged."""
-    for path in candidates:
-        try:
-            with open(path, "rb") as file:
-                data = file.read(MAX_IGNORE + 1)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as error:
-            raise EnvironmentProblem(f"cannot read {path}: {error.strerror}") from None
-        if len(data) > MAX_IGNORE:
-            raise UsageError(f"{path} is larger than {MAX_IGNORE >> 20} MiB")
-        return parse_ignore_file(data.decode("utf-8", "surrogateescape"), posixpath.basename(path))
+def _ignore_rules(directory: str, beside: str = "") -> IgnoreRules:
+    """Of the file beside the Dockerfile if there is one, else of the context's own; they are never merged."""
+    own = os.path.join(directory, IGNORE_FILE)
+    for path in filter(None, (beside, own)):
+        if path == own:
+            refuse_outside(path, directory)
+        data = read_text_file(path, MAX_IGNORE)
+        if data is not None:
+            return parse_ignore_file(data.decode("utf-8", "surrogateescape"), posixpath.basename(path))
     return IgnoreRules.from_patterns(())
 
 

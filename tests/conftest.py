@@ -11,6 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "build"))
 
+from cache.run_dir import remove_tree
 from program import Program, make_busybox
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def program(tmp_path: Path, busybox: Path) -> Iterator[Program]:
     made = Program(tmp_path, busybox)
     yield made
     assert_nothing_left(made)
+    clear(made)
 
 
 @pytest.fixture(params=["erofs", "dirs"])
@@ -38,6 +40,13 @@ def each_way(request: pytest.FixtureRequest, tmp_path: Path, busybox: Path) -> I
     made = Program(tmp_path, busybox, {"BUILDGRAPH_SNAPSHOTTER": request.param})
     yield made
     assert_nothing_left(made)
+    clear(made)
+
+
+def clear(program: Program) -> None:
+    """Remove the store: pytest's own clean-up does not survive trees as deep as some tests make."""
+    for store in program.root.glob("*store*"):
+        remove_tree(str(store))
 
 
 def assert_nothing_left(program: Program) -> None:

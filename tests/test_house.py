@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -29,7 +30,7 @@ DOORS = {
     "grpc": set(),
     "lmdb": {"cache/lmdb_store.py"},
     "ctypes": {"worker/mounts.py", "worker/seccomp.py"},
-    "subprocess": {"cache/credentials.py", "compiler/cli/load.py", "worker/namespaces.py"},
+    "subprocess": {"cache/credentials.py", "compiler/agents.py", "compiler/cli/load.py", "worker/namespaces.py"},
     "urllib3": {"cache/transport.py", "compiler/http_files.py"},
     "rich": {"compiler/progress/tty.py"},
 }
@@ -70,7 +71,13 @@ class Import:
         self.name, self.top, self.typing = name, top, typing
 
 
-def imports(path: str) -> Iterator[Import]:
+@functools.cache
+def tree_of(path: str) -> ast.Module:
+    return ast.parse((ROOT / path).read_text())
+
+
+@functools.cache
+def imports(path: str) -> list[Import]:
     def visit(node: ast.AST, top: bool, typing: bool) -> Iterator[Import]:
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -88,7 +95,7 @@ def imports(path: str) -> Iterator[Import]:
             for child in ast.iter_child_nodes(node):
                 yield from visit(child, inner, typing)
 
-    return visit(ast.parse((ROOT / path).read_text()), True, False)
+    return list(visit(tree_of(path), True, False))
 
 
 @pytest.mark.parametrize("path", MODULES)
@@ -129,7 +136,7 @@ def test_a_module_is_short_and_says_what_it_is(path: str) -> None:
     if path.split("/")[0] != "tests":
         lines = text.count("\n")
         assert lines <= MAX_LINES, f"{path} has {lines} lines"
-    doc = ast.get_docstring(ast.parse(text))
+    doc = ast.get_docstring(tree_of(path))
     assert doc, f"{path} does not say what it holds"
     assert doc.splitlines()[0].endswith((".", "?")), f"the first line of {path} is no sentence"
 
@@ -171,7 +178,7 @@ def test_nothing_is_left_to_do_and_nothing_names_a_machine() -> None:
 def test_no_bare_except_and_no_print_below_the_command_line() -> None:
     bare = []
     for path in MODULES:
-        for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.ExceptHandler) and node.type is None:
                 bare.append(f"{path}:{node.lineno}")
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "print" and not path.startswith("compiler/cli/"):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from cache.entry import BLOCK, CHARACTER, DIRECTORY, FIFO, FILE, HARDLINK, OPAQUE, SYMLINK, WHITEOUT, Entry
 from cache.errors import EnvironmentProblem
 from cache.layer_writer import LayerTar, LayerWriter
-from cache.xattr import OVERLAY_PREFIXES, is_kept
+from cache.xattr import is_kept
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _MACHINE_XATTRS = ("security.selinux", "security.ima", "security.evm")
@@ -23,15 +23,16 @@ class _Found(NamedTuple):
     inode: tuple[int, int] | None  # of files with several names
 
 
-def capture(upper: str, tar_fd: int) -> LayerTar:
+def capture(upper: str, tar_fd: int, *, userxattr: bool = False) -> LayerTar:
     """Write the change set below `upper` as a tar. Nothing may write to `upper` any more.
 
-    Whiteouts are 0/0 character devices; opaque directories carry `trusted.overlay.opaque` or `user.overlay.opaque`.
+    Whiteouts are 0/0 character devices; opaque directories carry `trusted.overlay.opaque`, with userxattr
+    `user.overlay.opaque`: only the one that overlayfs used, since a step can set the other itself.
     Sockets are left out, as in every image. Raises EnvironmentProblem.
     """
     root = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        found = _walk(root)
+        found = _Walk(root, "user.overlay.opaque" if userxattr else "trusted.overlay.opaque").run()
         found.sort(key=lambda item: (item.entry.path, item.entry.kind == OPAQUE))
         writer = LayerWriter(tar_fd)
         first_names: dict[tuple[int, int], str] = {}
@@ -56,62 +57,71 @@ def capture(upper: str, tar_fd: int) -> LayerTar:
         os.close(root)
 
 
-def _walk(root: int) -> list[_Found]:
-    found: list[_Found] = []
-    pending = [""]
-    while pending:
-        path = pending.pop()
-        fd = os.dup(root) if not path else open_below(root, path, _OPEN | os.O_DIRECTORY)
-        try:
-            with os.scandir(fd) as listing:
-                for item in listing:
-                    name = os.fsencode(item.name).decode("utf-8", "surrogateescape")
-                    child = f"{path}/{name}" if path else name
-                    status = item.stat(follow_symlinks=False)
-                    pending += _add(found, fd, item.name, child, status)
-        finally:
-            os.close(fd)
-    return found
+class _Walk:
+    """Visits an upper directory. opaque: the attribute that marks a directory whose lower content is gone."""
 
+    def __init__(self, root: int, opaque: str) -> None:
+        self._root = root
+        self._opaque = opaque
+        self._found: list[_Found] = []
 
-def _add(found: list[_Found], directory: int, name: str, path: str, status: os.stat_result) -> list[str]:
-    """Note one name; the directories to visit next."""
-    mode = status.st_mode
-    common = (stat.S_IMODE(mode), status.st_uid, status.st_gid, int(status.st_mtime))
-    inode = (status.st_dev, status.st_ino) if status.st_nlink > 1 else None
-    if stat.S_ISREG(mode):
-        xattrs, _ = _xattrs(directory, name)
-        found.append(_Found(Entry(path, FILE, *common, size=status.st_size, xattrs=xattrs), inode))
-    elif stat.S_ISDIR(mode):
-        xattrs, opaque = _xattrs(directory, name)
-        found.append(_Found(Entry(path, DIRECTORY, *common, xattrs=xattrs), None))
-        if opaque:
-            found.append(_Found(Entry(path, OPAQUE), None))
-        return [path]
-    elif stat.S_ISLNK(mode):
-        target = os.fsencode(os.readlink(name, dir_fd=directory)).decode("utf-8", "surrogateescape")
-        found.append(_Found(Entry(path, SYMLINK, *common, link=target), inode))
-    elif stat.S_ISCHR(mode) and status.st_rdev == 0:
-        # Before hardlinks: overlayfs links all whiteouts of a directory to one inode.
-        found.append(_Found(Entry(path, WHITEOUT), None))
-    elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-        kind = CHARACTER if stat.S_ISCHR(mode) else BLOCK
-        major, minor = os.major(status.st_rdev), os.minor(status.st_rdev)
-        found.append(_Found(Entry(path, kind, *common, major=major, minor=minor), inode))
-    elif stat.S_ISFIFO(mode):
-        found.append(_Found(Entry(path, FIFO, *common), inode))
-    return []
+    def run(self) -> list[_Found]:
+        """Everything below the root, in no order."""
+        pending = [""]
+        while pending:
+            path = pending.pop()
+            fd = os.dup(self._root) if not path else open_below(self._root, path, _OPEN | os.O_DIRECTORY)
+            try:
+                with os.scandir(fd) as listing:
+                    for item in listing:
+                        name = os.fsencode(item.name).decode("utf-8", "surrogateescape")
+                        child = f"{path}/{name}" if path else name
+                        if self._note(fd, item.name, child, item.stat(follow_symlinks=False)):
+                            pending.append(child)
+            finally:
+                os.close(fd)
+        return self._found
 
+    def _note(self, directory: int, name: str, path: str, status: os.stat_result) -> bool:
+        """Note one name; whether it is a directory to visit."""
+        mode = status.st_mode
+        common = (stat.S_IMODE(mode), status.st_uid, status.st_gid, int(status.st_mtime))
+        inode = (status.st_dev, status.st_ino) if status.st_nlink > 1 else None
+        if stat.S_ISREG(mode):
+            xattrs, _ = self._xattrs(directory, name)
+            self._add(Entry(path, FILE, *common, size=status.st_size, xattrs=xattrs), inode)
+        elif stat.S_ISDIR(mode):
+            xattrs, opaque = self._xattrs(directory, name)
+            self._add(Entry(path, DIRECTORY, *common, xattrs=xattrs))
+            if opaque:
+                self._add(Entry(path, OPAQUE))
+            return True
+        elif stat.S_ISLNK(mode):
+            target = os.fsencode(os.readlink(name, dir_fd=directory)).decode("utf-8", "surrogateescape")
+            self._add(Entry(path, SYMLINK, *common, link=target), inode)
+        elif stat.S_ISCHR(mode) and status.st_rdev == 0:
+            # Before hardlinks: overlayfs links all whiteouts of a directory to one inode.
+            self._add(Entry(path, WHITEOUT))
+        elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            kind = CHARACTER if stat.S_ISCHR(mode) else BLOCK
+            major, minor = os.major(status.st_rdev), os.minor(status.st_rdev)
+            self._add(Entry(path, kind, *common, major=major, minor=minor), inode)
+        elif stat.S_ISFIFO(mode):
+            self._add(Entry(path, FIFO, *common), inode)
+        return False
 
-def _xattrs(directory: int, name: str) -> tuple[tuple[tuple[str, bytes], ...], bool]:
-    """Extended attributes to keep, and whether the directory is opaque."""
-    path = f"/proc/self/fd/{directory}/{name}"
-    names = os.listxattr(path, follow_symlinks=False)
-    if not names:
-        return (), False
-    opaque = any(f"{prefix}opaque" in names for prefix in OVERLAY_PREFIXES)
-    kept = sorted(name for name in names if is_kept(name) and not name.startswith(_MACHINE_XATTRS))
-    return tuple((name, os.getxattr(path, name, follow_symlinks=False)) for name in kept), opaque
+    def _add(self, entry: Entry, inode: tuple[int, int] | None = None) -> None:
+        self._found.append(_Found(entry, inode))
+
+    def _xattrs(self, directory: int, name: str) -> tuple[tuple[tuple[str, bytes], ...], bool]:
+        """Extended attributes to keep, and whether the directory is opaque."""
+        path = f"/proc/self/fd/{directory}/{name}"
+        names = os.listxattr(path, follow_symlinks=False)
+        if not names:
+            return (), False
+        opaque = self._opaque in names and os.getxattr(path, self._opaque, follow_symlinks=False) == b"y"
+        kept = sorted(name for name in names if is_kept(name) and not name.startswith(_MACHINE_XATTRS))
+        return tuple((name, os.getxattr(path, name, follow_symlinks=False)) for name in kept), opaque
 
 
 def open_below(root: int, path: str, flags: int) -> int:

@@ -13,6 +13,7 @@ from blake3 import blake3
 from cache import encoding
 from cache.entry import DIRECTORY, Entry
 from cache.errors import DefinitionError, EnvironmentProblem
+from worker.below import Below
 from worker.context_directory import ContextDirectory, entry_digest, text
 from worker.tree import Data
 
@@ -63,7 +64,7 @@ class ContextTree:
         self._directories: dict[str, ContextDirectory] = {}
         self._digests: dict[str, str] = {}
         try:
-            self._root = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._below = Below(os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         except OSError as error:
             raise EnvironmentProblem(f"cannot read the context {directory}: {error.strerror}") from None
 
@@ -104,7 +105,7 @@ class ContextTree:
 
     @contextlib.contextmanager
     def data(self, entry: Entry, number: int) -> Iterator[Data]:
-        fd = self._open(entry.path, os.O_RDONLY)
+        fd = self._open_file(entry.path)
         try:
             yield Data(fd, 0)
         finally:
@@ -192,18 +193,21 @@ class ContextTree:
         return None if stat.S_ISDIR(status[0]) and self._rules.may_contain_exceptions(path) else False
 
     def _open(self, path: str, flags: int) -> int:
-        from worker.capture import open_below
-
         try:
-            if not path:
-                return os.open(".", flags | os.O_CLOEXEC, dir_fd=self._root)
-            return open_below(self._root, path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+            return self._below.open(path, flags)
         except OSError as error:
             raise EnvironmentProblem(f"cannot read {path or '.'} in the context: {error.strerror}") from None
 
+    def _open_file(self, path: str) -> int:
+        fd = self._open(path, os.O_RDONLY)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise EnvironmentProblem(f"{path} in the context was replaced while the build read it")
+        return fd
+
     def hash_file(self, path: str, size: int) -> str:
         """BLAKE3 hex of a file's bytes."""
-        fd = self._open(path, os.O_RDONLY)
+        fd = self._open_file(path)
         try:
             # Not by a memory map, since a file that shrinks meanwhile would kill the process; and not on all cores,
             # since a process with threads can enter no user namespace, which comes after this.
@@ -219,7 +223,7 @@ class ContextTree:
     def read_link(self, path: str) -> str:
         """Where a symlink points."""
         try:
-            return text(os.readlink(os.path.join(self.directory, path)))
+            return text(self._below.read_link(path))
         except OSError as error:
             raise EnvironmentProblem(f"cannot read {path} in the context: {error.strerror}") from None
 

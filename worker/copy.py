@@ -10,7 +10,7 @@ from blake3 import blake3
 
 from cache.entry import DIRECTORY, FILE, Entry
 from cache.rootfs import Rootfs
-from worker.copy_plan import CopyPlan
+from worker.copy_plan import CopyPlan, conflict
 from worker.ignore import IgnoreRules
 from worker.operation import Copy, Inline, MakeDirectory, Pattern
 from worker.selection import Match, select, selection_digest
@@ -41,7 +41,9 @@ def plan_copy(operation: Copy, trees: Mapping[int, Tree], rootfs: Rootfs, store:
         else:
             tree, extract = trees[source.input], source.extract
             matches = select(tree, source.path, deep=operation.parents)
-        chosen += [(tree, match, extract) for match in matches if keep is None or keep(match.name)]
+        # Patterns are relative to each source: a directory's own name is none of theirs.
+        taken = [m for m in matches if keep is None or m.entry.kind == DIRECTORY or keep(m.name)]
+        chosen += [(tree, match, extract) for match in taken]
     found = below.resolve(operation.destination.strip("/"))
     if operation.parents:
         _plan_parents(plan, found.path, [(tree, match) for tree, match, _ in chosen], keep)
@@ -96,9 +98,42 @@ def copy_facts(operation: Copy, trees: Mapping[int, Tree], rootfs: Rootfs) -> di
     """What the content key of a COPY or ADD counts beside the operation: sources, destination facts, owner numbers."""
     facts: dict[str, Any] = {"sources": [source_digest(source, trees, operation) for source in operation.sources]}
     if not operation.link:
-        facts["destination"] = rootfs.resolve(operation.destination.strip("/")).facts
+        found = rootfs.resolve(operation.destination.strip("/"))
+        facts["destination"] = found.facts
+        if found.entry is not None and found.entry.kind == DIRECTORY:
+            # A result that another base allowed must not hide that on this one the copy is impossible.
+            for source in operation.sources:
+                if isinstance(source, Pattern):
+                    _refuse_conflicts(operation, source, trees[source.input], rootfs, found.path)
     facts["owner"] = _owner(operation, rootfs)
     return facts
+
+
+def _refuse_conflicts(operation: Copy, source: Pattern, tree: Tree, rootfs: Rootfs, target: str) -> None:
+    """Raise DefinitionError where a file would replace a directory of the image or the reverse; reads names only."""
+    keep = _keep(operation)
+    for match in select(tree, source.path, deep=operation.parents):
+        if operation.parents or (source.extract and match.entry.kind == FILE):
+            continue
+        if match.entry.kind != DIRECTORY:
+            _refuse_conflict(f"{target}/{match.name}".lstrip("/"), match.entry, rootfs)
+            continue
+        pending = [(match.path, target)]
+        while pending:
+            path, place = pending.pop()
+            for name in sorted({*tree.listdir(path)} & {*rootfs.listdir(place)}):
+                child, there = f"{path}/{name}".lstrip("/"), f"{place}/{name}".lstrip("/")
+                found = next(tree.walk(child), None) if keep is None or keep(child) else None
+                if found is not None:
+                    _refuse_conflict(there, found[0], rootfs)
+                    if found[0].kind == DIRECTORY:
+                        pending.append((child, there))
+
+
+def _refuse_conflict(path: str, entry: Entry, rootfs: Rootfs) -> None:
+    there = rootfs.lookup(path)
+    if there is not None and (there[0].kind == DIRECTORY) != (entry.kind == DIRECTORY):
+        raise conflict(path, entry)
 
 
 def directory_facts(operation: MakeDirectory, rootfs: Rootfs) -> dict[str, Any]:

@@ -138,9 +138,14 @@ class CopyPlan:
         found = self._rootfs.lookup(path)
         if found is None:
             return
+        if (entry.kind == DIRECTORY) != (found[0].kind == DIRECTORY):
+            raise conflict(path, entry)
         if entry.kind == DIRECTORY:
-            if found[0].kind != DIRECTORY:
-                raise DefinitionError(f"cannot copy a directory to /{path}: the image has no directory there")
             self._existing.add(path)
-        elif found[0].kind == DIRECTORY:
-            raise DefinitionError(f"cannot copy a file to /{path}: the image has a directory there")
+
+
+def conflict(path: str, entry: Entry) -> DefinitionError:
+    """What to say of an entry that would stand where the image has something of the other kind."""
+    if entry.kind == DIRECTORY:
+        return DefinitionError(f"cannot copy a directory to /{path}: the image has no directory there")
+    return DefinitionError(f"cannot copy a file to /{path}: the image has a directory there")

@@ -200,11 +200,13 @@ class _Keeper:
     def _mount_view(self, view: dict[str, Any], target: str) -> None:
         """An overlay over the view's layers, lowest first; read-only if it has no upper directory."""
         lowers = [self._lower(lower) for lower in view["lowers"]]
-        attributes = 0
+        # A second fence against device nodes of images (the first is in the snapshots; crun takes this one off /).
+        attributes = 0 if view["devices"] else mounts.MOUNT_ATTR_NODEV
         options = [("lowerdir+", path) for path in reversed(lowers)]
         if view["upper"] is None:
-            attributes = mounts.MOUNT_ATTR_RDONLY
+            attributes |= mounts.MOUNT_ATTR_RDONLY
             if len(lowers) == 1:
+                # overlayfs wants two layers if none can be written.
                 mounts.mount(lowers[0], target, None, mounts.MS_BIND)
                 return
         else:

@@ -33,12 +33,13 @@ class BundleFile(NamedTuple):
 
 class View(NamedTuple):
     """Layers to mount as one tree. name: the directory of the step that it appears at. lowers: lowest first, each
-    {"image", "tar"} or {"directory"}. upper, work: None for a read-only view."""
+    {"image", "tar"} or {"directory"}. upper, work: None for a read-only view. devices: device nodes in it work."""
 
     name: str
     lowers: tuple[dict[str, str], ...]
     upper: str | None = None
     work: str | None = None
+    devices: bool = False
 
 
 class Keeper:

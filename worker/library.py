@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from typing import TYPE_CHECKING, Protocol
@@ -54,9 +55,11 @@ class LayerLibrary:
         if found.listing is None or found.tar is None:
             record = self.store.get("layers", layer.diff_id)
             if record is not None:
-                found = Layer.from_json(encoding.parse(record))._replace(content=layer.content)
-                with self._lock:
-                    self._layers[layer.diff_id] = found
+                # A damaged record is as good as none: the layer is fetched again, or made.
+                with contextlib.suppress(*encoding.UNREADABLE):
+                    found = Layer.from_json(encoding.parse(record))._replace(content=layer.content)
+                    with self._lock:
+                        self._layers[layer.diff_id] = found
         return found
 
     def with_listing(self, layer: Layer) -> Layer:

@@ -70,13 +70,17 @@ def plan_stubs(rootfs: Rootfs, points: Sequence[MountPoint]) -> tuple[Stub, ...]
 
 def make_stubs(directory: str, stubs: Sequence[Stub], root: Entry | None) -> None:
     """Make the stub layer below a new directory. root: the image's own root directory, if a layer lists it."""
-    os.mkdir(directory, 0o755)
+    os.mkdir(directory)
+    os.chmod(directory, DIRECTORY_MODE)
     for stub in stubs:
         path = os.path.join(directory, stub.path)
         if not stub.directory:
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            os.fchmod(fd, 0o644)
+            os.close(fd)
             continue
-        os.mkdir(path, DIRECTORY_MODE)
+        os.mkdir(path)
+        os.chmod(path, DIRECTORY_MODE)  # whatever the umask of whoever builds
         if stub.entry is not None:
             dress(path, stub.entry)
     # Directories last, so that what is made in them does not move their times.

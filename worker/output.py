@@ -22,6 +22,10 @@ MEMORY_LIMIT = 1 << 20
 """Bytes of a log that are held in memory; beyond that it goes to a scratch file."""
 LINE_LIMIT = 64 << 10
 """A line that goes on longer is shown and kept in pieces."""
+SHOWN_LINES = 500_000
+"""Lines of one step that are shown; nobody reads more, and showing them takes longer than making them."""
+KEPT_BYTES = 256 << 20
+"""Bytes of one step's log; what a step prints beyond that is lost, or it could fill the disk by printing."""
 TAIL_LINES = 20
 """Last lines that are kept at hand for the message of a failed step."""
 REDACTED = b"[secret]"
@@ -43,15 +47,15 @@ class Output:
         self._hash = blake3()
         self._file: int | None = None
         self._path = ""
+        self._shown = 0
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
 
     def read_from(self, fd: int) -> None:
         """Take everything until the last writer is gone. Raises OSError, for a full disk among others."""
         while chunk := os.read(fd, 64 << 10):
-            lines = (self._partial + chunk).split(b"\n")
-            self._partial = lines.pop()
-            for line in lines:
-                self._line(line, b"\n")
+            whole, newline, self._partial = (self._partial + chunk).rpartition(b"\n")
+            if newline:
+                self._lines(whole)
             if len(self._partial) > LINE_LIMIT + self._longest:
                 cut = self._cut(self._partial)
                 self._line(self._partial[:cut], b"")
@@ -71,12 +75,33 @@ class Output:
         self._file = None
         return digest, Batch(files=(NewFile(digest, self._path),))
 
+    def _lines(self, text: bytes) -> None:
+        """Whole lines, without the last one's end."""
+        text = self._redact(text)
+        self._keep(text + b"\n")
+        lines = text.split(b"\n") if self._shown < SHOWN_LINES else text.rsplit(b"\n", TAIL_LINES)[-TAIL_LINES:]
+        for line in lines:
+            self._tell(line)
+
     def _line(self, line: bytes, end: bytes) -> None:
         line = self._redact(line)
+        self._keep(line + end)
+        self._tell(line)
+
+    def _tell(self, line: bytes) -> None:
         text = line.decode("utf-8", "replace").rstrip("\r")
         self.tail.append(text)
-        self._show(text)
-        data = line + end
+        self._shown += 1
+        if self._shown <= SHOWN_LINES:
+            self._show(text)
+        elif self._shown == SHOWN_LINES + 1:
+            self._show(f"[more than {SHOWN_LINES} lines: the rest is only kept in the log]")
+
+    def _keep(self, data: bytes) -> None:
+        if self._size >= KEPT_BYTES:
+            return
+        if self._size + len(data) > KEPT_BYTES:
+            data = data[: KEPT_BYTES - self._size]
         self._hash.update(data)
         self._size += len(data)
         if self._file is not None:

@@ -75,7 +75,7 @@ class Runner:
             raise EnvironmentProblem(f"the image has {len(layers)} layers; more than {MAX_LAYERS} cannot be mounted")
         rootfs = self._library.rootfs(layers)
         user = resolve_user(operation.user, rootfs.read_small("etc/passwd"), rootfs.read_small("etc/group"))
-        scratch = RunScratch(self._library, rootfs.lookup(""))
+        scratch = RunScratch(self._library, rootfs.lookup(""), userxattr=self._machine.rootless)
         number = self._machine.keeper.new_step()
         bundle = self._machine.keeper.step_directory(number)
         files: dict[str, BundleFile] = {}
@@ -95,7 +95,7 @@ class Runner:
             stubs = plan_stubs(rootfs, points)
             if stubs:
                 lowers = (*lowers, {"directory": self._stub_layer(stubs, rootfs)})
-            views = [View("rootfs", lowers, scratch.upper, scratch.work), *mounts.views]
+            views = [View("rootfs", lowers, scratch.upper, scratch.work, operation.insecure), *mounts.views]
             sandbox = Sandbox(
                 argv=operation.argv,
                 env=_environment(operation, order, mounts.variables),
@@ -183,7 +183,8 @@ class Runner:
 class RunScratch:
     """The writable part of one step's overlay. upper: what it changed. `discard` deletes it."""
 
-    def __init__(self, library: LayerLibrary, root: tuple[Entry, int] | None) -> None:
+    def __init__(self, library: LayerLibrary, root: tuple[Entry, int] | None, *, userxattr: bool = False) -> None:
+        self._userxattr = userxattr
         self.path = library.store.scratch("step")
         self.upper = os.path.join(self.path, "upper")
         self.work = os.path.join(self.path, "work")
@@ -200,7 +201,7 @@ class RunScratch:
 
     def capture(self, tar_fd: int) -> LayerTar:
         """Write what the step changed as a layer's tar."""
-        return capture(self.upper, tar_fd)
+        return capture(self.upper, tar_fd, userxattr=self._userxattr)
 
 
 def _environment(operation: Run, order: Order, variables: dict[str, str]) -> tuple[str, ...]:

@@ -70,6 +70,9 @@ def configuration(sandbox: Sandbox, bpf: bytes | None) -> dict[str, Any]:
     linux: dict[str, Any] = {"namespaces": [{"type": kind} for kind in namespaces]}
     annotations = {}
     capabilities = _all_capabilities() if sandbox.insecure else CAPABILITIES
+    if sandbox.host_network and not sandbox.insecure:
+        # On the machine's own interfaces raw sockets would see everybody's traffic.
+        capabilities = [name for name in capabilities if name != "CAP_NET_RAW"]
     if not sandbox.insecure:
         linux |= {"maskedPaths": MASKED, "readonlyPaths": READ_ONLY}
         if bpf is None:
@@ -139,5 +142,5 @@ def _mount(mount: Bind | Tmpfs) -> dict[str, Any]:
         return {
             "destination": mount.target, "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev", *size],
         }  # fmt: skip
-    options = ["rbind", "rprivate", *(["ro", "nosuid", "nodev"] if mount.read_only else [])]
+    options = ["rbind", "rprivate", "nodev", *(["ro", "nosuid"] if mount.read_only else [])]
     return {"destination": mount.target, "type": "bind", "source": mount.source, "options": options}

@@ -14,7 +14,8 @@ from cache.errors import EnvironmentProblem
 PROFILE = os.path.join(os.path.dirname(__file__), "seccomp.json")
 """What docker allows with its default capabilities. Everything unnamed answers ENOSYS, so that a C library falls back
 as it would on an older kernel (so does clone3, whose flags are behind a pointer that a filter cannot read); what
-docker refuses by name answers EPERM."""
+docker refuses by name answers EPERM. Of device nodes only the harmless ones can be made: docker leaves their use to a
+device cgroup, which steps here do not have."""
 
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _COMPARE = {"ne": 1, "eq": 4, "masked_eq": 7}
@@ -59,17 +60,25 @@ def oci_profile() -> dict[str, Any]:
         rule(profile["deny"], "SCMP_ACT_ERRNO", profile["deny_errno"]),
     ]
     for condition in profile["allow_if"]:
-        argument = {
-            "index": condition["index"], "value": condition["value"], "valueTwo": condition.get("value_two", 0),
-            "op": _OCI_COMPARE[condition["op"]],
-        }  # fmt: skip
-        rules.append(rule([condition["name"]], "SCMP_ACT_ALLOW", None, [argument]))
+        arguments = [
+            {
+                "index": one["index"], "value": one["value"], "valueTwo": one.get("value_two", 0),
+                "op": _OCI_COMPARE[one["op"]],
+            }
+            for one in _all_of(condition)
+        ]  # fmt: skip
+        rules.append(rule([condition["name"]], "SCMP_ACT_ALLOW", None, arguments))
     return {
         "defaultAction": "SCMP_ACT_ERRNO",
         "defaultErrnoRet": profile["default_errno"],
         "architectures": _OCI_ARCHITECTURES.get(os.uname().machine, []),
         "syscalls": rules,
     }
+
+
+def _all_of(condition: dict[str, Any]) -> list[dict[str, Any]]:
+    """The comparisons of a rule, all of which must hold."""
+    return [condition, condition["and"]] if "and" in condition else [condition]
 
 
 def compile_bpf() -> bytes:
@@ -93,10 +102,11 @@ def compile_bpf() -> bytes:
         for name in profile["deny"]:
             _add(library, context, _ERRNO | profile["deny_errno"], name)
         for condition in profile["allow_if"]:
-            argument = _Argument(
-                condition["index"], _COMPARE[condition["op"]], condition["value"], condition.get("value_two", 0)
-            )
-            _add(library, context, _ALLOW, condition["name"], argument)
+            arguments = [
+                _Argument(one["index"], _COMPARE[one["op"]], one["value"], one.get("value_two", 0))
+                for one in _all_of(condition)
+            ]
+            _add(library, context, _ALLOW, condition["name"], *arguments)
         return _export(library, context)
     finally:
         library.seccomp_release(context)

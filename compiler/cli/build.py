@@ -11,7 +11,8 @@ from cache.lmdb_store import LmdbStore
 from cache.reference import Reference
 from compiler.build import Builder
 from compiler.cli.options import Parser, Request, add_build_options, read_request
-from compiler.progress.events import Ended, Reporter
+from compiler.cli.streams import say
+from compiler.progress.events import Ended, Reporter, Warned
 from compiler.progress.open import MODES, open_reporter
 from compiler.progress.rawjson import RawJsonReporter
 
@@ -32,6 +33,8 @@ def _parser() -> Parser:
     parser.add_argument("--iidfile", metavar="FILE", help="write the image's id to a file")
     parser.add_argument("--metadata-file", metavar="FILE", help="write digests and names as JSON to a file")
     parser.add_argument("--progress", default="", choices=("", *MODES), help="how to show what happens")
+    parser.add_argument("--check", action="store_true", help="check the Dockerfile and build nothing")
+    parser.add_argument("--call", default="build", metavar="METHOD", help="check, outline or targets[,format=json]")
     parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but the image's id")
     return parser
 
@@ -40,6 +43,10 @@ def run(arguments: Sequence[str]) -> int:
     """Exit code 0, or an exception."""
     parsed = _parser().parse_args(arguments)
     request = read_request(parsed)
+    if parsed.check or parsed.call != "build":
+        from compiler.cli.check import call
+
+        return call("check" if parsed.check else parsed.call, request)
     tags = tuple(Reference.parse(tag) for tag in parsed.tag)
     if any(tag.digest for tag in tags):
         raise UsageError("-t takes a name with a tag, not with a digest")
@@ -58,20 +65,23 @@ def run(arguments: Sequence[str]) -> int:
         raise
     store.close()
     if mode == "quiet" and not delivered.used_stdout:
-        print(delivered.image_id)
+        say(f"{delivered.image_id}\n")
     return 0
 
 
 def _build(
     store: LmdbStore, request: Request, parsed: argparse.Namespace, tags: tuple[Reference, ...], reporter: Reporter
 ) -> Delivered:
+    from compiler.checks.during_build import build_warnings, refuse_early
     from compiler.cli.outputs import deliver, read_outputs
 
     outputs = read_outputs(parsed, tags)
     started = time.monotonic()
     builder = Builder(store, reporter, request.jobs)
     try:
+        refuse_early(store, request.definition, request.variants)
         built = builder.build(request.definition, request.variants)
+        warnings = build_warnings([each.session for each in built], request.definition)
         delivered = deliver(built, outputs, tags, parsed, reporter)
     except BaseException:
         # What went wrong is printed once, at the very end and in full.
@@ -80,6 +90,8 @@ def _build(
         raise
     finally:
         builder.close()
+    for text in warnings:
+        reporter.report(Warned(text))
     reporter.report(Ended(True, time.monotonic() - started, delivered.image_id, builder.hits, len(builder.ran), ""))
     return delivered
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from cache import encoding
 from cache.lmdb_store import LmdbStore
-from cache.result import Result
 from compiler.cli import settings
 from compiler.cli.options import Parser
+from compiler.cli.streams import say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,11 +22,9 @@ def run(arguments: Sequence[str]) -> int:
     parsed = parser.parse_args(arguments)
     store = LmdbStore(parsed.store or settings.load().store)
     try:
-        results = [Result.from_json(encoding.parse(record)) for _, record in store.scan("results")]
-        images = store.scan("names")
         rows = [
-            ("results of steps", f"{len(results)}"),
-            ("images by name", f"{len(images)}"),
+            ("results of steps", f"{len(store.scan('results'))}"),
+            ("images by name", f"{len(store.scan('names'))}"),
             ("layers and large blobs", _human(_disk(os.path.join(store.directory, "blobs")))),
             ("records and small blobs", _human(_disk(os.path.join(store.directory, "data.mdb")))),
             ("prepared for mounting", _human(_disk(os.path.join(store.directory, "snapshots")))),
@@ -35,9 +32,8 @@ def run(arguments: Sequence[str]) -> int:
         ]
     finally:
         store.close()
-    print(f"store {store.directory}")
-    for name, value in rows:
-        print(f"  {name:24} {value:>10}")
+    lines = [f"store {store.directory}", *(f"  {name:24} {value:>10}" for name, value in rows)]
+    say("".join(f"{line}\n" for line in lines))
     return 0
 
 

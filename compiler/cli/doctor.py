@@ -12,6 +12,7 @@ from cache.errors import BuildgraphError
 from cache.lmdb_store import LmdbStore
 from compiler.cli import settings
 from compiler.cli.options import Parser
+from compiler.cli.streams import say
 from worker import seccomp
 from worker.namespaces import NEEDED_IDS, subordinate_ids
 from worker.runtime import SEARCH_PATH, find_runtime
@@ -45,12 +46,14 @@ def run(arguments: Sequence[str]) -> int:
     if all(finding.status != "bad" for finding in findings):
         findings.append(_isolation(store))
     marks = {"ok": "✓", "note": "•", "bad": "✗"}
+    lines = []
     for finding in findings:
-        print(f"{marks[finding.status]} {finding.subject}: {finding.text}")
+        lines.append(f"{marks[finding.status]} {finding.subject}: {finding.text}")
         if finding.remedy:
-            print(f"  → {finding.remedy}")
+            lines.append(f"  → {finding.remedy}")
     bad = any(finding.status == "bad" for finding in findings)
-    print("builds with RUN cannot work here yet" if bad else "everything that a build needs is here")
+    lines.append("builds with RUN cannot work here yet" if bad else "everything that a build needs is here")
+    say("".join(f"{line}\n" for line in lines))
     return 4 if bad else 0
 
 

@@ -8,7 +8,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from cache.errors import BuildgraphError, UsageError, exit_code
+from cache.errors import BuildgraphError, EnvironmentProblem, UsageError, exit_code
+from compiler.cli import streams
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "build": "build an image from a Dockerfile",
     "plan": "show what a build would do, without doing it",
+    "check": "say what a Dockerfile could do better, without building it",
     "image": "list, push, export and remove images of the store",
     "cache": "show how much the store holds",
     "doctor": "check what this machine offers for builds",
@@ -36,28 +38,26 @@ def _terminate(*_: object) -> None:
 
 def entry() -> None:
     """The `buildgraph` program."""
-    code = main(sys.argv[1:])
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            # Whoever read this is gone; nobody is left to tell, and the interpreter must not try once more.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    try:
+        # Before anything is opened: it would get the number of a standard stream that is closed.
+        streams.prepare()
+        code = main(sys.argv[1:])
+        streams.finish()
+    except KeyboardInterrupt:
+        # While the first one was being dealt with, or before that: nothing that is worth a word.
+        os._exit(INTERRUPTED)
     sys.exit(code)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; its exit code (docs/exit-codes in the README). Prints failures to stderr."""
-    signal.signal(signal.SIGTERM, _terminate)
-    # Short-lived and with few cycles: collecting the youngest objects every 700 would take 15 ms of 20,000 files.
-    gc.set_threshold(100_000)
     try:
+        signal.signal(signal.SIGTERM, _terminate)
+        # Short-lived and with few cycles: collecting the youngest objects every 700 would take 15 ms of 20,000 files.
+        gc.set_threshold(100_000)
         return _run(list(arguments))
     except BuildgraphError as error:
-        from compiler.cli.message import render
-
-        sys.stderr.write(render(error))
-        return exit_code(getattr(error, "cause", error))
+        return _fail(error)
     except Terminated:
         return TERMINATED
     except KeyboardInterrupt:
@@ -65,16 +65,27 @@ def main(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return 1
+    except OSError as error:
+        # Those with a better message are caught where they happen.
+        what = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        return _fail(EnvironmentProblem(f"{what}{error.strerror or error}"))
+
+
+def _fail(error: BuildgraphError) -> int:
+    from compiler.cli.message import render
+
+    sys.stderr.write(render(error))
+    return exit_code(getattr(error, "cause", error))
 
 
 def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_help())
+        streams.say(_help())
         return 0
     if arguments[0] in ("-V", "--version", "version"):
         from compiler.cli.version import version
 
-        print(f"buildgraph {version()}")
+        streams.say(f"buildgraph {version()}\n")
         return 0
     name = arguments[0]
     if name not in COMMANDS:
@@ -91,5 +102,5 @@ def _help() -> str:
     lines = ["usage: buildgraph COMMAND …", ""]
     lines += ["Compiles Dockerfiles to a graph of steps, runs it and reuses every layer.", ""]
     lines += [f"  {name:8} {text}" for name, text in COMMANDS.items()]
-    lines += ["", "buildgraph COMMAND --help says more about each."]
+    lines += ["", "buildgraph COMMAND --help says more about each.", ""]
     return "\n".join(lines)

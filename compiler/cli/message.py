@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from compiler.dockerfile.errors import DockerfileError
 from compiler.failure import FailedAt
-from compiler.progress.text import printable
+from compiler.progress.text import printable, printable_lines
 from worker.action import CommandFailed
 
 if TYPE_CHECKING:
@@ -27,4 +27,5 @@ def render(error: BuildgraphError) -> str:
         lines += [f"error: {cause.message}"]
     if cause.hint:
         lines += [f"hint: {cause.hint}"]
-    return "\n".join(lines) + "\n"
+    # Names out of a Dockerfile, a directory or a registry's answer may hold anything.
+    return printable_lines("\n".join(lines)) + "\n"

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
+import re
 from typing import NamedTuple, NoReturn
 
 from cache.errors import EnvironmentProblem, UsageError
 from cache.platform import Platform
 from compiler.cli import settings
+from compiler.cli.streams import read_input, say
 from compiler.dockerfile.source import Source
 from compiler.options import BuildOptions, SecretSource, SshSource
 from compiler.session import Definition
+from compiler.text_file import read_text_file, refuse_outside
 
 NAMES = ("Dockerfile", "dockerfile")
 MAX_DOCKERFILE = 16 << 20
 """Bytes of a Dockerfile; generated ones have some hundred kilobytes."""
-_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+MAX_BYTES = (1 << 63) - 1
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_SIZE = re.compile(r"([0-9]{1,19})([kmgKMG]?)[bB]?")
+_LIMIT = re.compile(r"-1|[0-9]{1,18}")
+_ARCHIVES = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
+"""How gzip, bzip2, xz and zstd begin; no Dockerfile does."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -25,6 +32,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, hint=f"see {self.prog} --help")
+
+    def print_help(self, file: object = None) -> None:
+        say(self.format_help())
 
 
 class Request(NamedTuple):
@@ -62,9 +72,10 @@ def add_build_options(parser: argparse.ArgumentParser) -> None:
 
 def read_request(arguments: argparse.Namespace) -> Request:
     """Understand the shared options. Raises UsageError, EnvironmentProblem."""
-    defaults = settings.load()
-    if arguments.jobs < 0:
-        raise UsageError(f"--jobs {arguments.jobs}: it must be at least 1")
+    _require_working_directory(arguments.context)
+    defaults = settings.load(None if arguments.context == "-" else arguments.context)
+    if not 0 <= arguments.jobs <= settings.MAX_JOBS:
+        raise UsageError(f"--jobs {arguments.jobs}: it must be from 1 to {settings.MAX_JOBS}")
     names = ",".join(arguments.platform) or defaults.platform
     platforms = list(dict.fromkeys(Platform.parse(name.strip()) for name in names.split(",") if name.strip()))
     options = BuildOptions(
@@ -90,6 +101,16 @@ def read_request(arguments: argparse.Namespace) -> Request:
     return Request(_definition(arguments), variants, store, arguments.jobs or defaults.jobs, defaults.progress)
 
 
+def _require_working_directory(context: str) -> None:
+    if context != "-" and not os.path.isabs(context):
+        try:
+            os.getcwd()
+        except OSError:
+            raise EnvironmentProblem(
+                f"the context {context} is relative to a working directory that is gone", hint="cd to one that exists"
+            ) from None
+
+
 def _definition(arguments: argparse.Namespace) -> Definition:
     context: str | None = arguments.context
     assert context is not None
@@ -113,29 +134,27 @@ def _find_dockerfile(context: str) -> str:
     for name in NAMES:
         path = os.path.join(context, name)
         if os.path.exists(path):
+            refuse_outside(path, context, hint="name the file with -f if it is meant")
             return path
     raise UsageError(f"there is no Dockerfile in {context}", hint="name one with -f")
 
 
 def _read_file(path: str) -> Source:
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_DOCKERFILE + 1)
-    except FileNotFoundError:
-        raise UsageError(f"there is no file {path}") from None
-    except OSError as error:
-        raise EnvironmentProblem(f"cannot read {path}: {error.strerror}") from None
-    return _source(os.path.relpath(path) if not path.startswith("/") else path, data)
+    data = read_text_file(path, MAX_DOCKERFILE)
+    if data is None:
+        raise UsageError(f"there is no file {path}")
+    return Source.from_bytes(os.path.relpath(path) if not path.startswith("/") else path, data)
 
 
 def _read_stdin() -> Source:
-    return _source("Dockerfile", sys.stdin.buffer.read(MAX_DOCKERFILE + 1))
-
-
-def _source(name: str, data: bytes) -> Source:
+    data = read_input(MAX_DOCKERFILE + 1)
+    if data.startswith(_ARCHIVES) or data[257:262] == b"ustar":
+        raise UsageError(
+            "standard input is an archive; a context from there is not supported yet", hint="unpack it to a directory"
+        )
     if len(data) > MAX_DOCKERFILE:
-        raise UsageError(f"{name} is larger than {MAX_DOCKERFILE >> 20} MiB")
-    return Source.from_bytes(name, data)
+        raise UsageError(f"the Dockerfile on standard input is larger than {MAX_DOCKERFILE >> 20} MiB")
+    return Source.from_bytes("Dockerfile", data)
 
 
 def _build_args(texts: list[str]) -> dict[str, str]:
@@ -168,19 +187,21 @@ def _host(text: str) -> str:
 
 
 def _bytes(text: str, option: str) -> int:
-    number = text.lower().rstrip("b").rstrip("kmg")
-    unit = text.lower().removeprefix(number).removesuffix("b")
-    if not (number.isascii() and number.isdigit()) or unit not in _UNITS:
+    found = _SIZE.fullmatch(text)
+    if found is None:
         raise UsageError(f"{option} {text}: it must be a number of bytes, with k, m or g behind it if you like")
-    return int(number) * _UNITS[unit]
+    size = int(found[1]) * _UNITS[found[2].lower()]
+    if size > MAX_BYTES:
+        raise UsageError(f"{option} {text}: that is more than any machine has")
+    return size
 
 
 def _ulimit(text: str) -> tuple[str, int, int]:
     name, _, values = text.partition("=")
     soft, _, hard = values.partition(":")
     hard = hard or soft
-    if not name.isalpha() or not soft.lstrip("-").isdigit() or not hard.lstrip("-").isdigit():
-        raise UsageError(f"--ulimit {text}: it must be NAME=SOFT[:HARD]")
+    if not (name.isascii() and name.isalpha()) or not _LIMIT.fullmatch(soft) or not _LIMIT.fullmatch(hard):
+        raise UsageError(f"--ulimit {text}: it must be NAME=SOFT[:HARD], in numbers; -1 is no limit")
     return name.lower(), int(soft), int(hard)
 
 

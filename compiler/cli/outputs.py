@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cache.errors import EnvironmentProblem, UsageError
+from cache.errors import UsageError
 from cache.images import StoredImage
 from compiler.export.built import BuiltImage
 from compiler.progress.events import Task
@@ -111,7 +110,7 @@ def _export(output: Output, images: list[BuiltImage], session: Session, reporter
     try:
         if len(images) > 1:
             exported = export_index(
-                output, images, store=session.store, library=session.library, images_store=session.images, report=tell
+                output, images, store=session.store, library=session.library, images=session.images, report=tell
             )
         else:
             exported = export(
@@ -144,13 +143,10 @@ def sha256(data: bytes) -> str:
 
 
 def write_file(path: str, text: str) -> None:
-    """Write a small file whole or not at all. Raises EnvironmentProblem."""
-    fresh = f"{path}.buildgraph-{os.getpid()}"
-    try:
-        with open(fresh, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(fresh, path)
-    except OSError as error:
-        raise EnvironmentProblem(f"cannot write {path}: {error.strerror}") from None
+    """Write a small file whole or not at all; into a device or pipe as it is. Raises EnvironmentProblem, UsageError."""
+    from compiler.export.destination import new_file, writer
+
+    with new_file(path) as fd:
+        writer(fd)(text.encode())
 
 

@@ -9,6 +9,7 @@ from cache.errors import UsageError
 from cache.lmdb_store import LmdbStore
 from cache.store import Batch
 from compiler.cli.options import Parser, add_build_options, read_request
+from compiler.cli.streams import say
 from compiler.session import Session
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def run(arguments: Sequence[str]) -> int:
         store.submit(Batch(records=tuple((table, key, value) for key, value in session.sources.records())))
     finally:
         store.close()
-    sys.stdout.write(text)
+    say(text)
     return 0
 
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any, NamedTuple
 
-from cache.errors import EnvironmentProblem, UsageError
+from cache.errors import UsageError
+from compiler.text_file import read_text_file
 
 FILE = "buildgraph.toml"
 KNOWN = {"store": str, "jobs": int, "progress": str, "platform": str}
 """Keys of buildgraph.toml and their types."""
+MAX_FILE = 64 << 10
+"""Bytes of buildgraph.toml."""
 JOBS_PER_CPU = 4
 LEAST_JOBS = 8
+MAX_JOBS = 10_000
+"""Steps at the same time; each has a thread."""
 
 
 class Settings(NamedTuple):
@@ -23,9 +29,12 @@ class Settings(NamedTuple):
     platform: str
 
 
-def load() -> Settings:
-    """Environment first, then buildgraph.toml in the working directory, then what fits most. Raises UsageError."""
-    file = _read(FILE)
+def load(context: str | None = None) -> Settings:
+    """Environment first, then buildgraph.toml in the working directory, then what fits most. Raises UsageError.
+
+    context: the directory that is built, None for none.
+    """
+    file = _read(FILE, context)
     environment = os.environ
     progress = environment.get("BUILDGRAPH_PROGRESS") or environment.get("BUILDKIT_PROGRESS") or file.get("progress")
     return Settings(
@@ -44,23 +53,57 @@ def default_store() -> str:
     return os.path.join(data, "buildgraph")
 
 
-def _read(path: str) -> dict[str, Any]:
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except FileNotFoundError:
+def _read(path: str, context: str | None) -> dict[str, Any]:
+    """What the file says, as far as whoever wrote it may say it."""
+    owner = 0
+    distrust = ""
+
+    def accept(status: os.stat_result) -> bool:
+        nonlocal owner, distrust
+        owner = status.st_uid
+        if owner not in (os.geteuid(), 0):
+            distrust = "it belongs to another user"
+        elif status.st_mode & 0o002:
+            distrust = "everybody may write it"
+        return not distrust
+
+    data = read_text_file(path, MAX_FILE, accept)
+    if distrust:
+        _warn(f"{path} is ignored: {distrust}")
+    if data is None:
         return {}
-    except OSError as error:
-        raise EnvironmentProblem(f"cannot read {path}: {error.strerror}") from None
     import tomllib
 
     try:
         found = tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: {error}") from None
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise UsageError(f"{path}: {reason}") from None
     for name, value in found.items():
-        if name not in KNOWN:
-            raise UsageError(f"{path}: unknown key {name!r}", hint=f"known are {', '.join(KNOWN)}")
-        if not isinstance(value, KNOWN[name]):
-            raise UsageError(f"{path}: {name} is not a {KNOWN[name].__name__}")
+        _check(path, name, value)
+    if "store" in found and owner != os.geteuid() and context is not None and _is_within(path, context):
+        # A checkout must not choose where on this machine something is written.
+        _warn(f"store in {path} is ignored: the file is part of the context and belongs to another user")
+        del found["store"]
     return found
+
+
+def _check(path: str, name: str, value: object) -> None:
+    if name not in KNOWN:
+        raise UsageError(f"{path}: unknown key {name!r}", hint=f"known are {', '.join(KNOWN)}")
+    kind = KNOWN[name]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise UsageError(f"{path}: {name} is not {'a number' if kind is int else 'a text'}")
+    if isinstance(value, int) and not 1 <= value <= MAX_JOBS:
+        raise UsageError(f"{path}: {name} must be from 1 to {MAX_JOBS}")
+    if isinstance(value, str) and (not value or "\0" in value):
+        raise UsageError(f"{path}: {name} is {'empty' if not value else 'no text that can be used: it holds a NUL'}")
+
+
+def _is_within(path: str, directory: str) -> bool:
+    top = os.path.realpath(directory)
+    return os.path.commonpath([os.path.realpath(path), top]) == top
+
+
+def _warn(text: str) -> None:
+    sys.stderr.write(f"WARNING: {text}\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from cache.errors import DefinitionError
+from compiler.progress.text import printable_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +25,7 @@ class DockerfileError(DefinitionError):
 
     def render(self) -> str:
         """`Dockerfile:3:1: unknown instruction FORM, did you mean FROM?` and the lines below it."""
-        return f"{self.span}: {self.message}\n{self.span.excerpt()}".rstrip()
+        return printable_lines(f"{self.span}: {self.message}\n{self.span.excerpt()}".rstrip())
 
 
 class Finding(NamedTuple):

@@ -15,7 +15,8 @@ class BuiltImage(NamedTuple):
     """One image.
 
     config: complete, with the layers' diff_ids, history and time. layers: lowest first; those of the base image have
-    `content == diff_id` and may never have been fetched. names: the tags that it is to have.
+    `content == diff_id` and may never have been fetched. names: the tags that it is to have; those of images that
+    differ only in their platform are the same.
     """
 
     config: ImageConfig

@@ -135,15 +135,8 @@ class Compressor:
         return blob
 
     def _spool(self, descriptor: Descriptor, origin: str) -> Blob:
-        return self._keep(self._open(descriptor, origin), descriptor.media_type)
-
-    def _open(self, descriptor: Descriptor, origin: str) -> Iterator[bytes]:
-        from cache.oci_layout import OciLayout
-
-        if origin.startswith("layout:"):
-            return OciLayout.open(origin.removeprefix("layout:")).open_blob(descriptor.digest, descriptor.size)
-        host, _, repository = origin.partition("/")
-        return self._images.registry(host).open_blob(repository, descriptor.digest, descriptor.size)
+        form = Form(descriptor.media_type, descriptor.digest, descriptor.size, origin)
+        return self._keep(self._images.open_form(form), descriptor.media_type)
 
     def _keep(self, chunks: Iterable[bytes], layer_type: str) -> Blob:
         """Write to a scratch file, for its digest and for any number of readers."""

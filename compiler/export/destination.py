@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import re
 import stat
 from typing import TYPE_CHECKING
 
 from cache.errors import EnvironmentProblem, UsageError
-from cache.run_dir import remove_tree
+from cache.temporary import locked_directory, locked_file, sweep
 from compiler.export.output import STDOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-_TEMPORARY = re.compile(r"\.buildgraph-[0-9a-f]{16}")
 
 
 @contextlib.contextmanager
@@ -60,16 +56,9 @@ def new_file(path: str) -> Iterator[int]:
         directory = os.path.dirname(target)
         os.makedirs(directory, exist_ok=True)
         sweep(directory)
-        temporary, fd = _locked_file(directory)
-        try:
+        with locked_file(directory) as (temporary, fd):
             yield fd
             os.rename(temporary, target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-        finally:
-            os.close(fd)
 
 
 @contextlib.contextmanager
@@ -80,75 +69,9 @@ def new_directory(path: str) -> Iterator[str]:
         directory = os.path.dirname(target)
         os.makedirs(directory, exist_ok=True)
         sweep(directory)
-        with staging(directory, 0o777) as temporary:
+        with locked_directory(directory, 0o777) as temporary:
             yield temporary
             os.rename(temporary, target)
-
-
-@contextlib.contextmanager
-def staging(directory: str, mode: int = 0o700) -> Iterator[str]:
-    """A temporary directory in another one. It is removed at the end, unless it was renamed."""
-    while True:
-        temporary = _temporary(directory)
-        os.mkdir(temporary, mode)
-        try:
-            fd = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue  # another export's sweep took it for dead, between the two calls
-        if _lock(fd, temporary):
-            break
-        os.close(fd)
-    try:
-        yield temporary
-    finally:
-        if os.path.lexists(temporary):
-            remove_tree(temporary)
-        os.close(fd)
-
-
-def sweep(directory: str) -> None:
-    """Remove what exports that were killed left in a directory: temporary names of this user that nobody locks."""
-    with contextlib.suppress(OSError):
-        for name in os.listdir(directory):
-            if _TEMPORARY.fullmatch(name):
-                _remove_if_dead(os.path.join(directory, name))
-
-
-def _remove_if_dead(path: str) -> None:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return
-    try:
-        if os.fstat(fd).st_uid == os.geteuid():
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if stat.S_ISDIR(os.fstat(fd).st_mode):
-                remove_tree(path)
-            else:
-                os.unlink(path)
-    except OSError:
-        return  # in use, or gone
-    finally:
-        os.close(fd)
-
-
-def _locked_file(directory: str) -> tuple[str, int]:
-    while True:
-        temporary = _temporary(directory)
-        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-        if _lock(fd, temporary):
-            return temporary, fd
-        os.close(fd)
-
-
-def _lock(fd: int, path: str) -> bool:
-    """Lock it until this process ends; False if another export's sweep was faster and has removed it."""
-    fcntl.flock(fd, fcntl.LOCK_EX)
-    return os.path.lexists(path)
-
-
-def _temporary(directory: str) -> str:
-    return os.path.join(directory, f".buildgraph-{os.urandom(8).hex()}")
 
 
 @contextlib.contextmanager

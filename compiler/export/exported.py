@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from compiler.export.manifest import sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from compiler.export.built import BuiltImage
 
 
 class Exported(NamedTuple):
     """The image as the outside knows it now.
 
-    digest, media_type, size: of its manifest; empty and 0 where the output has none (files, an image that stays in
-    the store). config_digest: the image's id. moved_bytes, moved_blobs: written or uploaded. skipped: blobs that were
-    there already.
+    digest, media_type, size: of its manifest, or of the index of several images; empty and 0 where the output has none
+    (files, an image that stays in the store). config_digest: the image's id, empty for several images. moved_bytes,
+    moved_blobs: written or uploaded. skipped: blobs that were there already.
     """
 
     config_digest: str
@@ -20,3 +27,8 @@ class Exported(NamedTuple):
     moved_bytes: int = 0
     moved_blobs: int = 0
     skipped: int = 0
+
+
+def image_id(images: Sequence[BuiltImage]) -> str:
+    """The `config_digest` of an output: only a single image has one."""
+    return sha256(images[0].config.to_json()) if len(images) == 1 else ""

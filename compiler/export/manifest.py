@@ -26,10 +26,14 @@ class BuiltManifest(NamedTuple):
 
 
 class ManifestStyle(NamedTuple):
-    """docker: docker's media types instead of OCI's, for old registries; not where a layer is zstd, which has none."""
+    """docker: docker's media types instead of OCI's, for old registries; not where a layer is zstd, which has none.
+
+    annotations: of every manifest; index_annotations: of the index over several.
+    """
 
     docker: bool = False
     annotations: tuple[tuple[str, str], ...] = ()
+    index_annotations: tuple[tuple[str, str], ...] = ()
 
 
 def build_manifest(image: BuiltImage, layers: Sequence[Descriptor], style: ManifestStyle) -> BuiltManifest:

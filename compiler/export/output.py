@@ -17,18 +17,19 @@ _FORM = frozenset({"compression", "compression-level", "force-compression", "oci
 _KEYS: dict[str, frozenset[str]] = {
     "oci": frozenset({"dest", "name", "tar"}) | _FORM,
     "docker": frozenset({"dest", "name"}) | _FORM,
-    "tar": frozenset({"dest", "rewrite-timestamp"}),
-    "local": frozenset({"dest", "rewrite-timestamp"}),
+    "tar": frozenset({"dest", "platform-split", "rewrite-timestamp"}),
+    "local": frozenset({"dest", "platform-split", "rewrite-timestamp"}),
     "image": frozenset({"name", "push", "push-by-digest"}) | _FORM,
     "registry": frozenset({"name", "push", "push-by-digest"}) | _FORM,
 }
 _NOT_YET = frozenset(
     {"attestation-prefix", "buildinfo", "context", "dangling-name-prefix", "mode", "name-canonical", "oci-artifact"}
-    | {"platform-split", "prefer-nondist-layers", "registry.insecure", "store", "unpack"}
-    | {"annotation-index", "annotation-manifest-descriptor", "annotation-index-descriptor"}
+    | {"prefer-nondist-layers", "registry.insecure", "store", "unpack"}
+    | {"annotation-manifest-descriptor", "annotation-index-descriptor"}
 )
 """Keys that buildx has and that would change the output; leaving them out silently would give another one."""
 _ANNOTATION_PREFIXES = ("annotation.", "annotation-manifest.")
+_INDEX_PREFIX = "annotation-index."
 _ANNOTATED = ("oci", "docker", "image", "registry")
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
@@ -40,7 +41,8 @@ class Output(NamedTuple):
     type: oci, docker, tar, local, image or registry. dest: a path, `-` for standard output, "" where none is needed
     or given. names: instead of the image's own. compression: "", gzip or zstd; None if not asked for, as are
     compression_level, oci_mediatypes and rewrite_timestamp. tar: an oci output is one file, not a directory.
-    annotations: of the manifest, sorted.
+    annotations: of every manifest, sorted; index_annotations: of the index over several. platform_split: files stand
+    in a directory of their platform; None is yes for several platforms and no for one.
     """
 
     type: str
@@ -55,6 +57,8 @@ class Output(NamedTuple):
     rewrite_timestamp: bool | None = None
     tar: bool = True
     annotations: tuple[tuple[str, str], ...] = ()
+    index_annotations: tuple[tuple[str, str], ...] = ()
+    platform_split: bool | None = None
 
 
 def parse_output(text: str) -> Output:
@@ -67,6 +71,7 @@ def parse_output(text: str) -> Output:
         return Output("tar", dest=STDOUT) if text == STDOUT else Output("local", dest=text)
     attributes: dict[str, str] = {}
     annotations: dict[str, str] = {}
+    index_annotations: dict[str, str] = {}
     for field in fields:
         key, equals, value = field.partition("=")
         prefix = next((prefix for prefix in _ANNOTATION_PREFIXES if key.startswith(prefix)), "")
@@ -74,11 +79,16 @@ def parse_output(text: str) -> Output:
             raise UsageError(f"output {text!r}: {field!r} is not KEY=VALUE")
         if prefix:
             annotations[key.removeprefix(prefix)] = value
+        elif key.startswith(_INDEX_PREFIX):
+            index_annotations[key.removeprefix(_INDEX_PREFIX)] = value
         else:
             attributes[key.strip().lower()] = value
     kind = attributes.pop("type", "")
-    _check_keys(text, kind, attributes, bool(annotations))
-    return _checked(text, _output(text, kind, attributes, tuple(sorted(annotations.items()))))
+    _check_keys(text, kind, attributes, bool(annotations or index_annotations))
+    output = _output(text, kind, attributes)._replace(
+        annotations=tuple(sorted(annotations.items())), index_annotations=tuple(sorted(index_annotations.items()))
+    )
+    return _checked(text, output)
 
 
 def _fields(text: str) -> list[str]:
@@ -111,7 +121,7 @@ def _check_keys(text: str, kind: str, attributes: dict[str, str], annotated: boo
         raise UsageError(f"output type={kind} takes no annotations")
 
 
-def _output(text: str, kind: str, attributes: dict[str, str], annotations: tuple[tuple[str, str], ...]) -> Output:
+def _output(text: str, kind: str, attributes: dict[str, str]) -> Output:
     def flag(key: str) -> bool | None:
         value = attributes.get(key)
         if value is None:
@@ -147,7 +157,7 @@ def _output(text: str, kind: str, attributes: dict[str, str], annotations: tuple
         oci_mediatypes=flag("oci-mediatypes"),
         rewrite_timestamp=flag("rewrite-timestamp"),
         tar=flag("tar") is not False,
-        annotations=annotations,
+        platform_split=flag("platform-split"),
     )
 
 
@@ -157,7 +167,7 @@ def _checked(text: str, output: Output) -> Output:
         raise UsageError(f"output {text!r} needs dest=DIRECTORY")
     if not output.tar and output.dest in ("", STDOUT):
         raise UsageError(f"output {text!r} needs dest=DIRECTORY, because of tar=false")
-    if output.annotations and output.oci_mediatypes is False:
+    if (output.annotations or output.index_annotations) and output.oci_mediatypes is False:
         raise UsageError(f"output {text!r}: docker's manifests have no annotations; leave out oci-mediatypes=false")
     if output.compression == "zstd" and output.oci_mediatypes is False:
         raise UsageError(f"output {text!r}: zstd layers need OCI's media types; leave out oci-mediatypes=false")

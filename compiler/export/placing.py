@@ -6,11 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from cache.digest import OciDigest
     from cache.oci import Descriptor
     from cache.result import Layer
+    from compiler.export.built import BuiltImage
     from compiler.export.compress import Blob, Compressor, Known
     from compiler.export.compression import Compression
 
@@ -38,13 +39,13 @@ class Placed(NamedTuple):
 
 
 def place_layers(
-    layers: Sequence[Layer],
+    layers: Iterable[Layer],
     compressor: Compressor,
     compression: Compression,
     place: Place,
     report: Callable[[str], None],
-) -> list[Placed]:
-    """Bring every layer there, equal ones once; what is there already is neither fetched nor packed."""
+) -> dict[str, Placed]:
+    """Bring every layer there, equal ones once, by diff_id; what is there already is neither fetched nor packed."""
 
     def bring(layer: Layer) -> Placed:
         known = compressor.known(layer, compression)
@@ -61,22 +62,23 @@ def place_layers(
         return Placed(descriptor, True)
 
     unique = {layer.diff_id: layer for layer in layers}
-    placed = dict(zip(unique, _in_parallel(bring, unique.values()), strict=True))
-    seen: set[str] = set()
-    found = []
-    for layer in layers:
-        one = placed[layer.diff_id]
-        # A layer that comes twice moved once.
-        found.append(one._replace(moved=one.moved and layer.diff_id not in seen))
-        seen.add(layer.diff_id)
-    return found
+    return dict(zip(unique, _in_parallel(bring, unique.values()), strict=True))
 
 
-def pack_layers(layers: Sequence[Layer], compressor: Compressor, compression: Compression) -> list[Blob]:
-    """The bytes of every layer, for a place that has none yet."""
+def pack_layers(layers: Iterable[Layer], compressor: Compressor, compression: Compression) -> dict[str, Blob]:
+    """The bytes of every layer by diff_id, for a place that has none yet."""
     unique = {layer.diff_id: layer for layer in layers}
-    blobs = dict(zip(unique, _in_parallel(lambda one: compressor.blob(one, compression), unique.values()), strict=True))
-    return [blobs[layer.diff_id] for layer in layers]
+    return dict(zip(unique, _in_parallel(lambda one: compressor.blob(one, compression), unique.values()), strict=True))
+
+
+def all_layers(images: Iterable[BuiltImage]) -> Iterator[Layer]:
+    """The layers of every image, one image after the other."""
+    return (layer for image in images for layer in image.layers)
+
+
+def descriptors(layers: Mapping[str, Placed] | Mapping[str, Blob]) -> dict[str, Descriptor]:
+    """What layers became, by diff_id."""
+    return {diff_id: layer.descriptor for diff_id, layer in layers.items()}
 
 
 def _in_parallel(do: Callable[[Layer], T], layers: Collection[Layer]) -> list[T]:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cache.layout_tar import TarBlob, write_layout_tar
 from cache.layout_writer import LayoutWriter
 from cache.oci import REF_NAME
 from compiler.export.destination import new_directory, open_output, writer
-from compiler.export.exported import Exported
-from compiler.export.manifest import build_manifest
-from compiler.export.placing import pack_layers, place_layers
+from compiler.export.documents import build_documents
+from compiler.export.placing import all_layers, descriptors, pack_layers, place_layers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from cache.digest import OciDigest
     from cache.oci import Descriptor
+    from cache.reference import Reference
     from compiler.export.built import BuiltImage
     from compiler.export.compress import Blob, Compressor, Known
     from compiler.export.compression import Compression
-    from compiler.export.manifest import BuiltManifest, ManifestStyle
+    from compiler.export.documents import Documents
+    from compiler.export.exported import Exported
+    from compiler.export.manifest import ManifestStyle
 
 CONTAINERD_NAME = "io.containerd.image.name"
 """The annotation with the whole name, as docker and BuildKit write it; REF_NAME has the tag alone."""
@@ -33,22 +36,22 @@ def is_directory(dest: str) -> bool:
 
 
 def write_layout(
-    image: BuiltImage,
+    images: Sequence[BuiltImage],
     directory: str,
     compressor: Compressor,
     compression: Compression,
     style: ManifestStyle,
     report: Callable[[str], None],
 ) -> Exported:
-    """Write a layout directory, or add the image to the one that is there. Raises EnvironmentProblem, UsageError."""
+    """Write a layout directory, or add to the one that is there. Raises EnvironmentProblem, UsageError."""
     if os.path.isdir(directory):
-        return _write_into(directory, image, compressor, compression, style, report)
+        return _write_into(directory, images, compressor, compression, style, report)
     with new_directory(directory) as temporary:
-        return _write_into(temporary, image, compressor, compression, style, report)
+        return _write_into(temporary, images, compressor, compression, style, report)
 
 
 def write_layout_archive(
-    image: BuiltImage,
+    images: Sequence[BuiltImage],
     dest: str,
     stdout: int,
     compressor: Compressor,
@@ -57,51 +60,44 @@ def write_layout_archive(
 ) -> Exported:
     """Write a layout as a tar; `-` is `stdout`."""
     with open_output(dest, stdout) as fd:
-        blobs = pack_layers(image.layers, compressor, compression)
-        built = build_manifest(image, [blob.descriptor for blob in blobs], style)
-        write_layout_tar(writer(fd), tar_blobs(built, blobs), _named(image, built.descriptor))
-    return exported(built, blobs)
+        blobs = pack_layers(all_layers(images), compressor, compression)
+        documents = build_documents(images, descriptors(blobs), style)
+        entries = _named(images[0].names, documents.top.descriptor)
+        write_layout_tar(writer(fd), tar_blobs(documents, blobs), entries)
+    return archived(documents, blobs)
 
 
-def tar_blobs(built: BuiltManifest, layers: Sequence[Blob]) -> list[TarBlob]:
-    """All blobs of an image."""
-    found = [TarBlob(layer.descriptor.digest, layer.descriptor.size, layer.open_chunks) for layer in layers]
-    for descriptor, data in ((built.config_descriptor, built.config), (built.descriptor, built.data)):
-        found.append(TarBlob(descriptor.digest, descriptor.size, lambda data=data: [data]))  # type: ignore[misc]
+def tar_blobs(documents: Documents, layers: Mapping[str, Blob]) -> list[TarBlob]:
+    """All blobs of an archive."""
+    found = [TarBlob(layer.descriptor.digest, layer.descriptor.size, layer.open_chunks) for layer in layers.values()]
+    for document in documents.all():
+        found.append(TarBlob(document.descriptor.digest, document.descriptor.size, partial(list, [document.data])))
     return found
 
 
-def exported(built: BuiltManifest, layers: Sequence[Blob]) -> Exported:
+def archived(documents: Documents, layers: Mapping[str, Blob]) -> Exported:
     """What an archive holds: everything moved."""
-    sizes = {layer.descriptor.digest: layer.descriptor.size for layer in layers}
-    digest, media_type, size = built.descriptor.digest, built.descriptor.media_type, built.descriptor.size
-    moved = sum(sizes.values()) + len(built.config)
-    return Exported(built.config_descriptor.digest, digest, media_type, size, moved, len(sizes) + 1)
+    sizes = {layer.descriptor.digest: layer.descriptor.size for layer in layers.values()}
+    sizes |= {config.descriptor.digest: config.descriptor.size for config in documents.configs()}
+    return documents.exported(sizes.values(), 0)
 
 
 def _write_into(
     directory: str,
-    image: BuiltImage,
+    images: Sequence[BuiltImage],
     compressor: Compressor,
     compression: Compression,
     style: ManifestStyle,
     report: Callable[[str], None],
 ) -> Exported:
     layout = _Layout(LayoutWriter(directory))
-    placed = place_layers(image.layers, compressor, compression, layout, report)
-    built = build_manifest(image, [one.descriptor for one in placed], style)
-    for descriptor, data in ((built.config_descriptor, built.config), (built.descriptor, built.data)):
+    placed = place_layers(all_layers(images), compressor, compression, layout, report)
+    documents = build_documents(images, descriptors(placed), style)
+    for descriptor, data in documents.all():
         layout.writer.add_blob(descriptor.digest, descriptor.size, [data])
-    layout.writer.finish(_named(image, built.descriptor))
-    return Exported(
-        built.config_descriptor.digest,
-        built.descriptor.digest,
-        built.descriptor.media_type,
-        built.descriptor.size,
-        sum(one.descriptor.size for one in placed if one.moved),
-        sum(one.moved for one in placed),
-        sum(not one.moved for one in placed),
-    )
+    layout.writer.finish(_named(images[0].names, documents.top.descriptor))
+    moved = [one.descriptor.size for one in placed.values() if one.moved]
+    return documents.exported(moved, len(placed) - len(moved))
 
 
 class _Layout:
@@ -117,12 +113,12 @@ class _Layout:
         self.writer.add_blob(digest, size, open_chunks())
 
 
-def _named(image: BuiltImage, descriptor: Descriptor) -> list[Descriptor]:
-    """One entry of index.json for each name of the image."""
-    names = [name for name in image.names if name.tag]
+def _named(names: Sequence[Reference], descriptor: Descriptor) -> list[Descriptor]:
+    """One entry of index.json for each name."""
     return [
         descriptor._replace(
             annotations=((CONTAINERD_NAME, str(name._replace(digest=None))), (REF_NAME, name.tag or ""))
         )
         for name in names
+        if name.tag
     ] or [descriptor]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cache.registry_errors import RegistryDenied
-from compiler.export.exported import Exported
-from compiler.export.manifest import build_manifest
-from compiler.export.placing import place_layers
+from compiler.export.documents import build_documents
+from compiler.export.placing import all_layers, descriptors, place_layers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from cache.digest import OciDigest
     from cache.images import Images
     from cache.oci import Descriptor
-    from cache.reference import Reference
     from cache.registry import Registry
     from compiler.export.built import BuiltImage
     from compiler.export.compress import Compressor, Known
     from compiler.export.compression import Compression
-    from compiler.export.manifest import BuiltManifest, ManifestStyle
+    from compiler.export.documents import Document
+    from compiler.export.exported import Exported
+    from compiler.export.manifest import ManifestStyle
 
 MOST_MOUNTS = 3
 """Repositories that a blob is tried to be taken over from: each costs a request, and the first has it nearly always."""
@@ -28,10 +29,9 @@ MOST_ORIGINS = 8
 """Places remembered of one form; a layer of a common base is pushed to any number of repositories."""
 
 
-def push_image(
-    image: BuiltImage,
-    names: Sequence[Reference],
-    images: Images,
+def push_images(
+    images: Sequence[BuiltImage],
+    store: Images,
     compressor: Compressor,
     compression: Compression,
     style: ManifestStyle,
@@ -39,17 +39,18 @@ def push_image(
     *,
     by_digest: bool = False,
 ) -> Exported:
-    """Push under every name, at least one; the manifest of a name comes last, so that none points at half an image.
+    """Push under every name of the first image, at least one: an image, or an index of several.
 
-    by_digest: set no tags. Raises RemoteError.
+    What a name means comes last, so that none points at half an image. by_digest: set no tags. Raises RemoteError.
     """
+    names = images[0].names
     pushed: list[Exported] = []
     places = dict.fromkeys((name.host, name.repository) for name in names)
     for host, repository in places:
         tags = [name.tag for name in names if (name.host, name.repository) == (host, repository) and name.tag]
-        place = _Repository(images.registry(host), repository)
+        place = _Repository(store.registry(host), repository)
         report(f"pushing to {host}/{repository}")
-        pushed.append(_push(image, place, compressor, compression, style, report, [] if by_digest else tags))
+        pushed.append(_push(images, place, compressor, compression, style, report, [] if by_digest else tags))
     return pushed[0]._replace(
         moved_bytes=sum(one.moved_bytes for one in pushed),
         moved_blobs=sum(one.moved_blobs for one in pushed),
@@ -58,7 +59,7 @@ def push_image(
 
 
 def _push(
-    image: BuiltImage,
+    images: Sequence[BuiltImage],
     place: _Repository,
     compressor: Compressor,
     compression: Compression,
@@ -66,31 +67,27 @@ def _push(
     report: Callable[[str], None],
     tags: list[str],
 ) -> Exported:
-    placed = place_layers(image.layers, compressor, compression, place, report)
-    for layer, one in zip(image.layers, placed, strict=True):
-        known = compressor.known(layer, compression)
+    layers = {layer.diff_id: layer for layer in all_layers(images)}
+    placed = place_layers(layers.values(), compressor, compression, place, report)
+    for diff_id, one in placed.items():
+        known = compressor.known(layers[diff_id], compression)
         origins = known.origins if known is not None else ()
         if place.origin not in origins and len(origins) < MOST_ORIGINS:
-            compressor.remember(layer, one.descriptor, place.origin)
-    built = build_manifest(image, [one.descriptor for one in placed], style)
-    config = built.config_descriptor
-    moved = [(one.descriptor.size, one.moved) for one in placed]
-    if place.has_blob(config):
-        moved.append((config.size, False))
-    else:
-        place.put(config.digest, config.size, lambda: [built.config])
-        moved.append((config.size, True))
-    for tag in tags or [str(built.descriptor.digest)]:
-        place.name(tag, built)
-    return Exported(
-        config.digest,
-        built.descriptor.digest,
-        built.descriptor.media_type,
-        built.descriptor.size,
-        sum(size for size, was_moved in moved if was_moved),
-        sum(was_moved for _, was_moved in moved),
-        sum(not was_moved for _, was_moved in moved),
-    )
+            compressor.remember(layers[diff_id], one.descriptor, place.origin)
+    documents = build_documents(images, descriptors(placed), style)
+    moved = [one.descriptor.size for one in placed.values() if one.moved]
+    skipped = len(placed) - len(moved)
+    for config in documents.configs():
+        if place.has_blob(config.descriptor):
+            skipped += 1
+        else:
+            place.put(config.descriptor.digest, config.descriptor.size, partial(list, [config.data]))
+            moved.append(config.descriptor.size)
+    for manifest in documents.children():
+        place.name(manifest.descriptor.digest, manifest)
+    for tag in tags or [documents.top.descriptor.digest]:
+        place.name(tag, documents.top)
+    return documents.exported(moved, skipped)
 
 
 class _Repository:
@@ -120,11 +117,11 @@ class _Repository:
     def put(self, digest: OciDigest, size: int, open_chunks: Callable[[], Iterable[bytes]]) -> None:
         self._registry.upload_blob(self._repository, digest, size, open_chunks)
 
-    def name(self, reference: str, built: BuiltManifest) -> None:
-        """Have a tag or digest mean the image."""
+    def name(self, reference: str, document: Document) -> None:
+        """Have a tag or digest mean the manifest or index."""
         try:
             there = self._registry.head_manifest(self._repository, reference)
         except RegistryDenied:
             there = None
-        if there is None or there.digest != built.descriptor.digest:
-            self._registry.put_manifest(self._repository, reference, built.data, built.descriptor.media_type)
+        if there is None or there.digest != document.descriptor.digest:
+            self._registry.put_manifest(self._repository, reference, document.data, document.descriptor.media_type)

@@ -29,6 +29,11 @@ def printable(line: str) -> str:
     return re.sub(_SURROGATES, "\ufffd", re.sub(_CONTROLS, "", line))
 
 
+def printable_lines(text: str) -> str:
+    """`printable` for each line of a text that is a message, not what a step printed."""
+    return text if text.isprintable() else "\n".join(map(printable, text.split("\n")))
+
+
 def seconds_text(seconds: float) -> str:
     """As docker writes them: `0.2s`, `83.1s`."""
     return f"{max(0.0, seconds):.1f}s"

@@ -30,7 +30,8 @@ def render(session: Session, forecast: Forecast, *, colour: bool) -> str:
             stages.setdefault(outlook.node.stage, []).append(outlook)
     sources = [outlook for outlook in forecast.outlooks if not outlook.node.is_step and outlook.node.kind != "stage"]
     for outlook in sources:
-        lines.append(_cut(f"{outlook.node.kind} {outlook.node.text}".strip() + f"  {outlook.why.text}", width))
+        subject = f"{outlook.node.kind} {_one_line(outlook.node.text)}".strip()
+        lines.append(_cut(f"{subject}  {printable(outlook.why.text)}", width))
     critical = set(forecast.critical_path)
     for stage, outlooks in stages.items():
         head = next(outlook for outlook in outlooks if outlook.node.kind == "stage")
@@ -55,7 +56,7 @@ def _step(outlook: Outlook, branch: str, critical: bool, width: int, colour: boo
     if (outlook.status == HIT and outlook.result is not None) or _waits_for_its_stage(outlook, below):
         return [line]
     indent = "   " if branch == "└─" else "│  "
-    return [line, _cut(f"{indent}        because {outlook.why.text}", width)]
+    return [line, _cut(f"{indent}        because {printable(outlook.why.text)}", width)]
 
 
 def _waits_for_its_stage(outlook: Outlook, below: str) -> bool:

@@ -150,7 +150,7 @@ keys = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1
 )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["put", "delete", "flush"]), keys, st.binary(max_size=20)), max_size=25

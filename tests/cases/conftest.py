@@ -26,7 +26,7 @@ def outcomes(
 ) -> Iterator[dict[str, Future[Outcome]]]:
     """Case name → its build, for all that this session runs; a start of the program waits more than it works."""
     folder = tmp_path_factory.mktemp("cases")
-    wanted = [item.callspec.params["case"] for item in request.session.items if hasattr(item, "callspec")]
+    wanted = [item.callspec.params.get("case") for item in request.session.items if hasattr(item, "callspec")]
     cases = {case.name: case for case in wanted if isinstance(case, Case)}
     with services(folder / "services", FOLDER / "served") as places:
         runner = Runner(folder, busybox, places)

@@ -13,7 +13,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from case import MTIME
+from case import MTIME, archive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +33,8 @@ def services(folder: Path, files: Path) -> Iterator[dict[str, str]]:
     """Serve `files` (the folder `served` beside the cases). What `{web}`, `{git}` and `{ssh}` stand for."""
     content = folder / "served"
     shutil.copytree(files, content)
+    members = {"Dockerfile": {"content": "FROM scratch\nCOPY from-archive /\n"}, "from-archive": {"content": "in the archive\n"}}
+    (content / "context.tar.gz").write_bytes(archive("context.tar.gz", members))
     for path in content.rglob("*"):
         os.utime(path, (MTIME, MTIME))
     with _web(content) as web, _git(folder, content / "repository") as git, _socket(folder / "agent.sock") as ssh:

@@ -413,7 +413,7 @@ def test_a_registry_that_fails_is_told_with_the_line() -> None:
     ("line", "message"),
     [
         ("COPY a $NOTHING", "destination is empty"),
-        ("COPY --chmod=9 a b", "not an octal mode"),
+        ("COPY --chmod=9 a b", "is no mode"),
         ("COPY --chmod=77777 a b", "beyond 7777"),
         ("USER $NOTHING", "USER is empty"),
         ("WORKDIR $NOTHING", "WORKDIR is empty"),

@@ -45,6 +45,11 @@ from compiler.export.output import Output, parse_output
             "type=oci,dest=x,annotation.Z=1,annotation-manifest.a.b=x=y",
             Output("oci", "x", annotations=(("Z", "1"), ("a.b", "x=y"))),
         ),
+        (
+            "type=oci,dest=x,annotation-index.b=2,annotation-index.a=1",
+            Output("oci", "x", index_annotations=(("a", "1"), ("b", "2"))),
+        ),
+        ("type=local,dest=x,platform-split=false", Output("local", "x", platform_split=False)),
     ],
 )  # fmt: skip
 def test_outputs(text: str, expected: Output) -> None:
@@ -71,7 +76,10 @@ def test_outputs(text: str, expected: Output) -> None:
         ("type=oci,compression=zstd,compression-level=23", "from 0 to 22"),
         ("type=image,push=yes", "true or false"),
         ("type=image,registry.insecure=true", "registry.insecure is not supported yet"),
-        ("type=image,annotation-index.a=b", "not supported yet"),
+        ("type=image,annotation-index-descriptor.a=b", "not supported yet"),
+        ("type=image,annotation-index.a=b,oci-mediatypes=false", "no annotations"),
+        ("type=tar,annotation-index.a=b", "takes no annotations"),
+        ("type=oci,platform-split=false", "takes no platform-split"),
         ("type=image,annotation[linux/amd64].a=b", "not supported yet"),
         ("type=image,annotation.a=b,oci-mediatypes=false", "no annotations"),
         ("type=image,compression=zstd,oci-mediatypes=false", "zstd layers need OCI"),

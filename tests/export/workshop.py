@@ -4,6 +4,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from cache import encoding
 from cache.digest import OciDigest
@@ -16,7 +17,7 @@ from cache.result import Layer
 from cache.store import Batch
 from compiler.export.built import BuiltImage
 from compiler.export.compress import Compressor
-from compiler.export.export import export
+from compiler.export.export import export, export_index
 from compiler.export.exported import Exported
 from compiler.export.output import parse_output
 from tests.cache.layers import Member, write
@@ -48,35 +49,35 @@ class Workshop:
         self.store.submit(Batch(records=(("layers", layer.diff_id, record),)))
         return foreign
 
-    def image(self, layers: Sequence[Layer], *names: str) -> BuiltImage:
-        config = ImageConfig.empty(LINUX)._replace(
+    def image(self, layers: Sequence[Layer], *names: str, platform: Platform = LINUX) -> BuiltImage:
+        config = ImageConfig.empty(platform)._replace(
             created="2024-01-01T00:00:00Z",
             labels=(("made", "here"),),
             diff_ids=tuple(OciDigest(layer.diff_id) for layer in layers),
             history=tuple(History("2024-01-01T00:00:00Z", "COPY . /") for _ in layers),
         )
-        return BuiltImage(config, tuple(layers), LINUX, tuple(map(Reference.parse, names)))
+        return BuiltImage(config, tuple(layers), platform, tuple(map(Reference.parse, names)))
 
     def export(
         self,
         text: str,
-        image: BuiltImage,
-        *,
+        *built: BuiltImage,
         epoch: int | None = None,
         stdout: int = -1,
         compressor: Compressor | None = None,
     ) -> Exported:
-        return export(
-            parse_output(text),
-            image,
-            store=self.store,
-            library=self.library,
-            images=self.images,
-            report=self.reports.append,
-            epoch=epoch,
-            stdout=stdout,
-            compressor=compressor,
-        )
+        """Of one image, or of several as an index."""
+        options: dict[str, Any] = {
+            "store": self.store,
+            "library": self.library,
+            "images": self.images,
+            "report": self.reports.append,
+            "epoch": epoch,
+            "stdout": stdout,
+            "compressor": compressor,
+        }
+        output = parse_output(text)
+        return export(output, built[0], **options) if len(built) == 1 else export_index(output, built, **options)
 
 
 @contextmanager

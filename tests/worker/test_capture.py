@@ -14,6 +14,7 @@ import pytest
 from cache.entry import BLOCK, CHARACTER, DIRECTORY, FIFO, FILE, HARDLINK, OPAQUE, SYMLINK, WHITEOUT, Entry
 from cache.errors import EnvironmentProblem
 from tests.cache.layers import in_child, look, needs_root, scratch_file
+from tests.worker.deep import DEPTH, deep_tree
 from worker import mounts
 from worker.capture import capture, open_below
 from worker.extract import extract
@@ -151,21 +152,13 @@ def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
 def test_names_and_depths_that_are_hard(tmp_path: Path) -> None:
     for raw in (b"\xff\xfe", b"new\nline", b"-", b"x" * 255, "é".encode(), b".wh", b" "):
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + raw)).write_bytes(raw)
-    fd = os.open(tmp_path, os.O_RDONLY)
-    for _ in range(1500):
-        os.mkdir("dddd", dir_fd=fd)
-        below = os.open("dddd", os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = below
-    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, 0o644, dir_fd=fd))
-    os.close(fd)
-    with scratch_file() as tar:
+    with deep_tree(tmp_path) as deepest, scratch_file() as tar:
+        os.close(os.open("file", os.O_CREAT | os.O_WRONLY, 0o644, dir_fd=deepest))
         layer = capture(str(tmp_path), tar)
-        assert len(layer.index.entries) == 7 + 1500 + 1
+        assert len(layer.index.entries) == 7 + DEPTH + 1
         for entry in layer.index.entries:
             if entry.size:
                 assert os.pread(tar, entry.size, entry.offset) == os.fsencode(entry.path)
-    os.system(f"rm -rf '{tmp_path}/dddd'")
 
 
 def test_a_name_that_would_remove_something_is_refused(tmp_path: Path) -> None:
@@ -218,24 +211,17 @@ def test_a_directory_that_is_gone_is_told(tmp_path: Path) -> None:
 
 
 def test_long_paths_open_piece_by_piece_and_follow_no_link(tmp_path: Path) -> None:
-    fd = os.open(tmp_path, os.O_RDONLY)
-    top = os.dup(fd)
-    for _ in range(30):
-        os.mkdir("d" * 200, dir_fd=fd)
-        below = os.open("d" * 200, os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = below
-    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
-    os.symlink("file", "link", dir_fd=fd)
-    base = "/".join(["d" * 200] * 30)
-    os.close(open_below(top, f"{base}/file", os.O_RDONLY | os.O_NOFOLLOW))
-    with pytest.raises(OSError, match="symbolic links"):
-        open_below(top, f"{base}/link", os.O_RDONLY | os.O_NOFOLLOW)
-    with pytest.raises(FileNotFoundError):
-        open_below(top, f"{base}/nothing", os.O_RDONLY)
-    os.close(fd)
+    top = os.open(tmp_path, os.O_RDONLY)
+    with deep_tree(tmp_path, 30, "d" * 200) as deepest:
+        os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=deepest))
+        os.symlink("file", "link", dir_fd=deepest)
+        base = "/".join(["d" * 200] * 30)
+        os.close(open_below(top, f"{base}/file", os.O_RDONLY | os.O_NOFOLLOW))
+        with pytest.raises(OSError, match="symbolic links"):
+            open_below(top, f"{base}/link", os.O_RDONLY | os.O_NOFOLLOW)
+        with pytest.raises(FileNotFoundError):
+            open_below(top, f"{base}/nothing", os.O_RDONLY)
     os.close(top)
-    os.system(f"rm -rf '{tmp_path}/{'d' * 200}'")
 
 
 @pytest.mark.slow

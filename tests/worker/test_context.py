@@ -16,6 +16,7 @@ from cache.entry import DIRECTORY, FIFO, FILE, SYMLINK
 from cache.errors import EnvironmentProblem
 from cache.lmdb_store import LmdbStore
 from cache.store import Batch
+from tests.worker.deep import DEPTH, deep_tree
 from worker.context import ContextTree
 from worker.ignore import IgnoreRules
 
@@ -135,7 +136,7 @@ def test_what_one_scan_did_not_ask_for_stays_known(store: LmdbStore, context: Pa
     scan(Later(context, store), store)
     (context / "a").write_text("changed")
     part = Later(context, store)
-    assert part.walk_all("a") if hasattr(part, "walk_all") else [entry.path for entry, _ in part.walk("a")] == ["a"]
+    assert [entry.path for entry, _ in part.walk("a")] == ["a"]
     store.commit(Batch(records=tuple(("stats", key, value) for key, value in part.records())))
     whole = Later(context, store)
     scan(whole, store)
@@ -250,13 +251,19 @@ names = st.sampled_from(["a", "b", "a.b", "a-", "é", "\udcfe"])
 paths = st.lists(names, min_size=1, max_size=3).map("/".join)
 
 
-@settings(deadline=None, max_examples=50)
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LmdbStore]:
+    opened = LmdbStore(str(tmp_path_factory.mktemp("shared")))
+    yield opened
+    opened.close()
+
+
+@settings(deadline=None, max_examples=40)
 @given(st.dictionaries(paths, st.binary(max_size=3), max_size=6), st.dictionaries(paths, st.binary(max_size=3), max_size=6))
 def test_two_contexts_have_one_digest_if_they_are_equal(
-    tmp_path_factory: pytest.TempPathFactory, one: dict[str, bytes], other: dict[str, bytes]
+    shared: LmdbStore, tmp_path_factory: pytest.TempPathFactory, one: dict[str, bytes], other: dict[str, bytes]
 ) -> None:
     root = tmp_path_factory.mktemp("two")
-    store = LmdbStore(str(root / "store"))
     trees = []
     for place, wanted in (("1", one), ("2", other)):
         (root / place).mkdir()
@@ -270,9 +277,8 @@ def test_two_contexts_have_one_digest_if_they_are_equal(
                 continue
             written[path] = data
         folders = {str(path.relative_to(root / place)) for path in (root / place).rglob("*") if path.is_dir()}
-        trees.append((written, folders, digest_of(store, root / place)))
+        trees.append((written, folders, digest_of(shared, root / place)))
     assert (trees[0][2] == trees[1][2]) == (trees[0][:2] == trees[1][:2])
-    store.close()
 
 
 # what belongs to it
@@ -352,23 +358,14 @@ def test_a_file_is_read_by_its_own_bytes(store: LmdbStore, context: Path) -> Non
 
 def test_a_deep_tree(store: LmdbStore, tmp_path: Path) -> None:
     """Deeper than Python recurses, and with a path longer than the kernel takes at once."""
-    root = tmp_path / "deep"
-    root.mkdir()
-    fd = os.open(root, os.O_RDONLY)
-    for _ in range(1200):
-        os.mkdir("dddd", dir_fd=fd)
-        below = os.open("dddd", os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = below
-    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
-    os.close(fd)
-    tree = Counting(root, store)
-    assert len(listed(tree)) == 1202
-    assert tree.digest("") != digest_of(store, tmp_path)
-    ignoring = Counting(root, store, ("dddd", "!**/file"))
-    assert len(listed(ignoring)) == 1202
-    assert tree.resolve("/".join(["dddd"] * 1200)).entry is not None
-    os.system(f"rm -rf '{root}'")
+    with deep_tree(tmp_path) as deepest:
+        os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=deepest))
+        tree = Counting(tmp_path, store, ("store",))
+        assert len(listed(tree)) == DEPTH + 2
+        assert tree.digest("") != digest_of(store, tmp_path, ("store", "**/file"))
+        ignoring = Counting(tmp_path, store, ("store", "dddd", "!**/file"))
+        assert len(listed(ignoring)) == DEPTH + 2
+        assert tree.resolve("/".join(["dddd"] * DEPTH)).entry is not None
 
 
 def test_names_that_are_not_utf8(store: LmdbStore, context: Path) -> None:

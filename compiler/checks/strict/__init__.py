@@ -1,0 +1,1 @@
+"""Rules of our own, on with `--strict` or where a file asks for one; a file each."""
