@@ -11,6 +11,8 @@ import signal
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from cache.errors import StoreProblem
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -28,12 +30,20 @@ class _Meta(NamedTuple):
     page_size: int
 
 
-def is_whole(directory: str, read_all: Callable[[], None]) -> bool:
-    """Whether the database of a store may be opened; also true if there is none.
+def check(directory: str, read_all: Callable[[], None]) -> None:
+    """Raises StoreProblem if the database of a store has lost a part, OSError if it cannot be read.
 
     A file that is shorter than its meta page says may still be whole: pages at its end that no table uses were never
-    written. So then, and only then, `read_all` is called, in a child that may die of it. Raises OSError.
+    written. So then, and only then, `read_all` is called, in a child that may die of it.
     """
+    if not (_is_long_enough(directory) or _survives(read_all)):
+        raise StoreProblem(
+            f"the store's {NAME} is damaged: a part of it is missing",
+            hint=f"remove {directory}; what is in it can be built again",
+        )
+
+
+def _is_long_enough(directory: str) -> bool:
     path = os.path.join(directory, NAME)
     try:
         with open(path, "rb") as file:
@@ -47,7 +57,7 @@ def is_whole(directory: str, read_all: Callable[[], None]) -> bool:
     except FileNotFoundError:
         return True
     latest = max(first, second or first)
-    return size >= (latest.last_page + 1) * latest.page_size or _survives(read_all)
+    return size >= (latest.last_page + 1) * latest.page_size
 
 
 def _meta(page: bytes) -> _Meta | None:

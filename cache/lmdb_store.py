@@ -48,11 +48,7 @@ class LmdbStore:
         self.directory = os.path.abspath(directory)
         try:
             os.makedirs(os.path.join(self.directory, _BLOBS), mode=0o700, exist_ok=True)
-            if not data_file.is_whole(self.directory, lambda: _read_all(self.directory)):
-                raise StoreProblem(
-                    f"the store's {data_file.NAME} is damaged: a part of it is missing",
-                    hint=f"remove {self.directory}; what is in it can be built again",
-                )
+            data_file.check(self.directory, self._read_all)
             self._env = _open(self.directory)
             self._open_tables()
         except (OSError, lmdb.Error) as error:
@@ -70,6 +66,14 @@ class LmdbStore:
         self._failure: StoreProblem | None = None
         self._run: RunDirectory | None = None
         self._counter = 0
+
+    def _read_all(self) -> None:
+        """Touch every page that is in use."""
+        with _open(self.directory) as env, env.begin() as txn:
+            for name in (*TABLES, _BLOBS):
+                with contextlib.suppress(lmdb.NotFoundError):
+                    for _, value in txn.cursor(env.open_db(name.encode(), txn, create=False)):
+                        bytes(value)
 
     def _open_tables(self) -> None:
         names = [*TABLES, _BLOBS]
@@ -354,19 +358,7 @@ class LmdbStore:
 
 
 def _open(directory: str) -> lmdb.Environment:
-    return lmdb.open(
-        directory, map_size=MAP_SIZE, max_dbs=len(TABLES) + 2, mode=0o600, max_readers=1024, metasync=True
-    )
-
-
-def _read_all(directory: str) -> None:
-    """Touch every page that is in use."""
-    with _open(directory) as env, env.begin() as txn:
-        names = list(txn.cursor().iternext(values=False))
-        for name in names:
-            table = env.open_db(name, txn, create=False)
-            for _, value in txn.cursor(table):
-                bytes(value)
+    return lmdb.open(directory, map_size=MAP_SIZE, max_dbs=len(TABLES) + 2, mode=0o600, max_readers=1024, metasync=True)
 
 
 def _key(key: str) -> bytes:

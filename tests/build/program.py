@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 BUSYBOX = "/bin/busybox"
 APPLETS = (
-    "sh", "ash", "yes", "echo", "cat", "ls", "true", "yes", "false", "mkdir", "rm", "rmdir", "touch", "id", "env", "sleep", "cp",
+    "sh", "ash", "yes", "echo", "cat", "ls", "true", "false", "mkdir", "rm", "rmdir", "touch", "id", "env", "sleep", "cp",
     "mv", "ln", "stat", "find", "grep", "chmod", "chown", "head", "tail", "wc", "seq", "dd", "mkfifo", "mknod", "test",
     "sort", "sed", "printf", "hostname", "sha256sum", "readlink", "truncate", "kill", "ps", "mount", "umount", "tar",
     "expr", "date", "od", "tr", "cut", "basename", "dirname", "pwd", "nc", "wget", "httpd", "ip", "su", "whoami",

@@ -252,3 +252,27 @@ def test_podman_is_there() -> None:
     """The tests above would prove less without it."""
     for name in ("podman", "skopeo", "umoci", "docker-registry"):
         assert shutil.which(name), f"{name} is not installed"
+
+
+def test_several_platforms_make_an_index(program: Program) -> None:
+    dockerfile = "FROM --platform=$BUILDPLATFORM busybox AS tool\nARG TARGETARCH\nRUN echo $TARGETARCH > /arch\nFROM scratch\nCOPY --from=tool /arch /\nARG TARGETPLATFORM\nLABEL made.for=$TARGETPLATFORM\n"
+    layout = program.root / "layout"
+    project = program.project(dockerfile)
+    done = program.call("build", project, *program.base(), "--platform", "linux/amd64,linux/arm64", "-t", "many:1", "-o", f"type=oci,tar=false,dest={layout}", "--progress", "plain").ok()
+    assert "linux/arm64 [tool 2/2] RUN echo $TARGETARCH" in done.stderr
+    for arch in ("amd64", "arm64"):
+        config = json.loads(output("skopeo", "inspect", "--config", "--override-arch", arch, f"oci:{layout}:1"))
+        assert config["architecture"] == arch
+        assert config["config"]["Labels"] == {"made.for": f"linux/{arch}"}
+    target = program.root / "files"
+    program.call("build", project, *program.base(), "--platform", "linux/amd64,linux/arm64", "-o", str(target)).ok()
+    assert [(target / f"linux_{arch}/arch").read_text() for arch in ("amd64", "arm64")] == ["amd64\n", "arm64\n"]
+
+
+def test_commands_of_a_foreign_platform_say_what_is_missing(program: Program) -> None:
+    if Path("/proc/sys/fs/binfmt_misc/qemu-s390x").exists():
+        pytest.skip("this machine runs s390x programs")
+    failed = program.build(program.project("FROM busybox\nRUN true\n"), "--platform", "linux/s390x").failed(4)
+    assert "qemu's s390x" in failed.stderr
+    assert "apt-get install qemu-user-static" in failed.stderr
+    assert "2 | RUN true" in failed.stderr
