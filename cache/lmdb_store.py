@@ -35,7 +35,7 @@ together one byte longer than any other key, and the whole key stands before the
 LONG_PREFIX = MAX_KEY + 1 - 64
 NO_SPACE = 1 << 20
 """A failed write with fewer free bytes than this failed for lack of space."""
-
+PROBE = 64 << 20
 _BLOBS = "blobs"
 _DELETED = object()
 
@@ -68,12 +68,14 @@ class LmdbStore:
         self._counter = 0
 
     def _read_all(self) -> None:
-        """Touch every page that is in use."""
-        with _open(self.directory) as env, env.begin() as txn:
+        """Touch every page that is in use; for the list of free ones, look for more of them than there are."""
+        with _open(self.directory) as env, env.begin(write=True) as txn:
             for name in (*TABLES, _BLOBS):
                 with contextlib.suppress(lmdb.NotFoundError):
                     for _, value in txn.cursor(env.open_db(name.encode(), txn, create=False)):
                         bytes(value)
+            txn.put(b"probe", bytes(PROBE))
+            txn.abort()
 
     def _open_tables(self) -> None:
         names = [*TABLES, _BLOBS]

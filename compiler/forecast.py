@@ -66,6 +66,9 @@ class Forecaster:
         self._records = records
         self._library = library
         self._options = options
+        self._bottoms: dict[str, Node] = {}
+        for node in graph:
+            self._bottoms[node.id] = self._bottoms[node.inputs[ROOTFS]] if node.inputs else node
 
     def known(self) -> dict[str, Result]:
         """Node id → result for all steps whose recipe key is known, except where the user wants no cache.
@@ -145,7 +148,7 @@ class Forecaster:
     def _listed(self, node: Node) -> bool:
         """Whether all that the node builds on can be looked into without fetching anything."""
         for name in node.inputs:
-            source = self._graph.chain(name)[0].definition
+            source = self._bottoms[name].definition
             if isinstance(source, ImageSource):
                 for layer in source.layers:
                     listing = self._library.known(layer).listing

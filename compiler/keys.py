@@ -59,7 +59,7 @@ class Keys:
 
     def _recipe(self, node: Node) -> str:
         if isinstance(node.definition, ImageSource):
-            return encoding.key("image", [layer.diff_id for layer in node.definition.layers])
+            return encoding.key("image", [layer.content for layer in node.definition.layers])
         if node.kind == "stage":
             # A stage is its last filesystem: its name and place do not matter.
             return self._recipes[node.inputs[ROOTFS]]

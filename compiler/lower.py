@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from cache.errors import BuildgraphError, UsageError
+from cache.errors import BuildgraphError, DefinitionError, UsageError
 from cache.image_config import ImageConfig
 from cache.platform import Platform
 from cache.reference import InvalidReference
 from compiler.dockerfile import instructions as ast
 from compiler.dockerfile.errors import DockerfileError, did_you_mean
-from compiler.dockerfile.parser import parse_trigger
+from compiler.dockerfile.parser import parse_trigger, stage_number
 from compiler.failure import FailedAt
 from compiler.graph import (
     ContextSource,
@@ -23,14 +25,20 @@ from compiler.graph import (
     Source,
     StageOutput,
 )  # fmt: skip
+from compiler.layer_count import LayerCount
+from compiler.on_demand import NotDone, do_with_needs, until_done
 from compiler.scope import GlobalScope, StageScope, platform_arguments
 from compiler.stage_builder import StageBuilder
 from compiler.steps import Step, add_step, copy_step, run_step, workdir_step
+from worker.ignore import IgnoreRules
 from worker.operation import Copy, Pattern
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable
+
     from compiler.dockerfile.parser import Dockerfile, Stage
     from compiler.dockerfile.source import Span
+    from compiler.git_source import GitUrl
     from compiler.options import BuildOptions
 
 SCRATCH = "scratch"
@@ -54,6 +62,14 @@ class Bases(Protocol):
         """What --build-context says of this name; None if it says nothing. Raises as `image`."""
         ...
 
+    def main_context(self) -> ContextSource | ImageSource:
+        """The build's own context: a directory, or the layer that one from elsewhere became."""
+        ...
+
+    def repository(self, url: GitUrl) -> ImageSource:
+        """A git repository. Raises RemoteError, DefinitionError."""
+        ...
+
 
 class _Lowered(NamedTuple):
     """A stage that was lowered. node: its stage node. items: history since the base image of the first FROM."""
@@ -75,8 +91,11 @@ class Lowering:
         self._build_args = dict(options.build_args)
         self._escape = dockerfile.directives.escape
         self._stages: dict[int, _Lowered] = {}
-        self._names = [stage.name or str(stage.index) for stage in dockerfile.stages]
+        self._numbers: dict[str, list[int]] = {}
+        for stage in dockerfile.stages:
+            self._numbers.setdefault(stage.name or str(stage.index), []).append(stage.index)
         self.graph = Graph()
+        self._layers = LayerCount(self.graph)
         self.proxies: dict[str, dict[str, str]] = {}
         self._target = target = self._find_target()
         self._globals = GlobalScope(
@@ -86,7 +105,8 @@ class Lowering:
         )
         for instruction in dockerfile.args:
             self._globals.declare(instruction)
-        self.graph.target = self._stage(target).node
+        do_with_needs(target, lambda number: self._lower(dockerfile.stages[number]), self._stages)
+        self.graph.target = self._stages[target].node
 
     def _find_target(self) -> int:
         wanted = self._options.target
@@ -96,8 +116,9 @@ class Lowering:
         for stage in reversed(stages):
             if stage.name == wanted.lower():
                 return stage.index
-        if wanted.isascii() and wanted.isdigit() and int(wanted) < len(stages):
-            return int(wanted)
+        number = stage_number(wanted)
+        if number is not None and number < len(stages):
+            return number
         names = [stage.name for stage in stages if stage.name]
         message = f"there is no stage {wanted!r} to build as the target{did_you_mean(wanted, names)}"
         raise DockerfileError(message, stages[-1].from_.span)
@@ -107,24 +128,27 @@ class Lowering:
     def _stage(self, number: int) -> _Lowered:
         known = self._stages.get(number)
         if known is None:
-            known = self._stages[number] = self._lower(self._dockerfile.stages[number])
+            raise NotDone(number)
         return known
 
     def _unique_name(self, stage: Stage) -> str:
-        name = self._names[stage.index]
+        name = stage.name or str(stage.index)
         # A repeated name is allowed, and the last one wins; ids must still differ.
-        return name if self._names.index(name) == stage.index else f"{name}~{stage.index}"
+        return name if self._numbers[name][0] == stage.index else f"{name}~{stage.index}"
 
-    def _lower(self, stage: Stage) -> _Lowered:
+    def _lower(self, stage: Stage) -> Generator[int, None, _Lowered]:
+        """Yields the number of each stage that must be lowered before it can go on."""
         span = stage.from_.span
         name = self._unique_name(stage)
-        builder, triggers = self._base(stage, name)
+        builder, triggers = yield from until_done(lambda: self._base(stage, name))
         inputs = _StageInputs(self, stage)
-        for number, text in enumerate(triggers, 1):
-            trigger = parse_trigger(text, f"ONBUILD of {stage.from_.image}", self._escape)
-            self._instruction(trigger, builder, inputs, f"{name}.on{number}")
-        for number, instruction in enumerate(stage.instructions, 1):
-            self._instruction(instruction, builder, inputs, f"{name}.{number}")
+        instructions = [
+            (f"{name}.on{number}", parse_trigger(text, f"ONBUILD of {stage.from_.image}", self._escape))
+            for number, text in enumerate(triggers, 1)
+        ]
+        instructions += [(f"{name}.{number}", each) for number, each in enumerate(stage.instructions, 1)]
+        for node_id, instruction in instructions:
+            yield from until_done(partial(self._instruction, instruction, builder, inputs, node_id))
         config = builder.config
         if stage.index == self._target and self._options.labels:
             labels = {**dict(config.labels), **dict(self._options.labels)}
@@ -132,6 +156,7 @@ class Lowering:
         output = StageOutput(config, tuple(builder.items))
         platform = str(builder.platform)
         node = self.graph.add(Node(name, "stage", name, stage.from_.text, span, (builder.rootfs,), output, platform))
+        self._layers.note(node, span)
         return _Lowered(node.id, config, builder.scope, tuple(builder.items), builder.platform)
 
     def _base(self, stage: Stage, name: str) -> tuple[StageBuilder, tuple[str, ...]]:
@@ -188,10 +213,15 @@ class Lowering:
         except UsageError as error:
             raise DockerfileError(error.message, from_.span.find("--platform")) from None
 
+    def _named_stages(self, name: str) -> list[int]:
+        """The stages of this name, in order; a number is no name."""
+        numbers = self._numbers.get(name.lower(), [])
+        return numbers if numbers and self._dockerfile.stages[numbers[0]].name else []
+
     def _earlier_stage(self, name: str, before: int) -> int | None:
-        folded = name.lower()
-        found = [stage.index for stage in self._dockerfile.stages[:before] if stage.name == folded]
-        return found[-1] if found else None
+        numbers = self._named_stages(name)
+        place = bisect_left(numbers, before)
+        return numbers[place - 1] if place else None
 
     def _image(self, name: str, platform: Platform, span: Span) -> Image:
         try:
@@ -234,6 +264,8 @@ class Lowering:
             case ast.Run():
                 step, kind = run_step(instruction, builder, self._options, inputs), "run"
                 self.proxies[node_id] = builder.scope.proxies()
+            case ast.Copy() | ast.Add() if instruction.exclude and (wrong := _malformed(instruction.exclude)):
+                raise DockerfileError(f"--exclude: {wrong}", instruction.span.find("--exclude"))
             case ast.Copy():
                 step, kind = copy_step(instruction, builder, inputs), "copy"
             case ast.Add():
@@ -248,6 +280,7 @@ class Lowering:
                 str(builder.platform),
             )  # fmt: skip
             self.graph.add(node)
+            self._layers.note(node, instruction.span)
             builder.rootfs = node.id
             builder.note(step.created_by, node.id)
 
@@ -262,11 +295,11 @@ class Lowering:
         if override is not None:
             return self._image_node(name, self._options.platform, override.source).id
         number = self._earlier_stage(name, stage.index)
-        if number is None and name.isascii() and name.isdigit():
-            number = int(name)
-            if number >= len(self._dockerfile.stages):
-                raise DockerfileError(f"there is no stage number {name}", place)
-        later = [other.index for other in self._dockerfile.stages[stage.index :] if other.name == name.lower()]
+        if number is None:
+            number = stage_number(name)
+            if number is not None and number >= len(self._dockerfile.stages):
+                raise DockerfileError(f"there is no stage number {name[:40]}", place)
+        later = self._named_stages(name)
         if number is None and later:
             number = later[0]
         if number is not None:
@@ -277,20 +310,38 @@ class Lowering:
             return self._stage(number).node
         if name == SCRATCH:
             return self._source_node(SCRATCH, "scratch", SCRATCH, ScratchSource()).id
-        near = did_you_mean(name, [other.name for other in self._dockerfile.stages if other.name])
         try:
             found = self._image(name, self._options.platform, place)
         except FailedAt as error:
+            near = did_you_mean(name, [other.name for other in self._dockerfile.stages if other.name])
             if near:
                 error.cause.hint = f"no stage is called {name}{near}"
             raise
         return self._image_node(name, self._options.platform, found.source).id
 
     def context_node(self) -> str:
-        return self._source_node("context", "context", "", ContextSource("")).id
+        return self._source_node("context", "context", "", self._bases.main_context()).id
+
+    def git_node(self, url: GitUrl, span: Span) -> str:
+        try:
+            source = self._bases.repository(url)
+        except DefinitionError as error:
+            raise DockerfileError(error.message, span.find(url.remote)) from None
+        except BuildgraphError as error:
+            raise FailedAt(span.find(url.remote), error) from None
+        return self._source_node(f"git:{source.name}", "git", source.name, source).id
 
     def http_node(self, url: str, checksum: str) -> str:
         return self._source_node(f"http:{url}", "http", url, HttpSource(url, checksum)).id
+
+
+def _malformed(patterns: Iterable[str]) -> str:
+    """What is wrong with patterns of --exclude; "" for nothing."""
+    try:
+        IgnoreRules.from_patterns(patterns)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 class _StageInputs:
@@ -308,3 +359,6 @@ class _StageInputs:
 
     def http(self, url: str, checksum: str) -> str:
         return self._lowering.http_node(url, checksum)
+
+    def git(self, url: GitUrl, span: Span) -> str:
+        return self._lowering.git_node(url, span)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 from typing import TYPE_CHECKING, NamedTuple
 
+from compiler.graph import ROOTFS
 from compiler.needs import needed
 
 if TYPE_CHECKING:
@@ -63,35 +65,36 @@ class Plan:
         self._order = {node.id: place for place, node in enumerate(graph)}
         self._missing: dict[str, set[str]] = {}
         self._users: dict[str, list[str]] = {}
-        self._ready: set[str] = set()
+        self._ready: list[tuple[float, int, str]] = []
         self.running: set[str] = set()
         self._failed = False
         steps = [node.id for node in graph if node.is_step and node.id in self.wanted and node.id not in hits]
+        open_below = self._open_below()
         for name in steps:
-            before = self._steps_before(name)
+            before = {found for other in graph[name].inputs if (found := open_below[other])}
             self._missing[name] = before
             for other in before:
                 self._users.setdefault(other, []).append(name)
-            if not before:
-                self._ready.add(name)
         self._priority = self._priorities(steps, expected)
+        for name in steps:
+            if not self._missing[name]:
+                self._add_ready(name)
 
-    def _steps_before(self, name: str) -> set[str]:
-        """The steps without a result that a step waits for: along its inputs, through stages and known steps."""
-        found: set[str] = set()
-        seen: set[str] = set()
-        pending = list(self._graph[name].inputs)
-        while pending:
-            node = self._graph[pending.pop()]
-            if node.id in seen:
-                continue
-            seen.add(node.id)
+    def _open_below(self) -> dict[str, str]:
+        """For each node the step without a result that its layers wait for, itself perhaps; "" for none.
+
+        A known result's own layers are known; those below it may still have to be made.
+        """
+        found: dict[str, str] = {}
+        for node in self._graph:
             if node.is_step and node.id not in self.results:
-                found.add(node.id)
+                found[node.id] = node.id
             else:
-                # A known result's own layers are known; those below it may still have to be made.
-                pending += node.inputs[:1]
+                found[node.id] = found[node.inputs[ROOTFS]] if node.inputs else ""
         return found
+
+    def _add_ready(self, name: str) -> None:
+        heapq.heappush(self._ready, (-self._priority[name], self._order[name], name))
 
     def _priorities(self, steps: list[str], expected: Mapping[str, float]) -> dict[str, float]:
         priority: dict[str, float] = {}
@@ -115,7 +118,7 @@ class Plan:
             for user in self._users.get(event.node, ()):
                 self._missing[user].discard(event.node)
                 if not self._missing[user]:
-                    self._ready.add(user)
+                    self._add_ready(user)
         elif not self._failed:
             self._failed = True
             if self.running:
@@ -127,8 +130,7 @@ class Plan:
             return [] if self.running else [Complete(False)]
         commands: list[Command] = []
         while self._ready and len(self.running) < self._slots:
-            name = min(self._ready, key=lambda name: (-self._priority[name], self._order[name]))
-            self._ready.remove(name)
+            _, _, name = heapq.heappop(self._ready)
             self.running.add(name)
             commands.append(Begin(name))
         if not commands and not self.running:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from cache.errors import UsageError
 from cache.images import Images
 from compiler.dockerfile.parser import parse_dockerfile
+from compiler.dockerfile.source import Source
 from compiler.forecast import Forecaster
 from compiler.http_files import HttpFiles
 from compiler.keys import Keys
 from compiler.lookup import Lookup
 from compiler.lower import Lowering
 from compiler.records import StepRecords
+from compiler.remote_context import RemoteContexts
 from compiler.sources import Sources
 from worker.library import LayerLibrary
 
@@ -20,19 +23,22 @@ if TYPE_CHECKING:
     from cache.lmdb_store import LmdbStore
     from cache.result import Result
     from compiler.dockerfile.parser import Dockerfile
-    from compiler.dockerfile.source import Source
     from compiler.forecast import Forecast
     from compiler.graph import Graph
     from compiler.options import BuildOptions
 
 
 class Definition(NamedTuple):
-    """What is built. context: the directory, None for none. dockerfile_path: where the text was read, None if not
-    from a file."""
+    """What is built.
 
-    source: Source
+    source: the text, None if it stands in a remote context. context: the directory, None for none. dockerfile_path:
+    where the text was read, or stands in the remote context; None if not from a file. remote: a URL or local archive.
+    """
+
+    source: Source | None
     context: str | None
     dockerfile_path: str | None
+    remote: str = ""
 
 
 class Session:
@@ -52,20 +58,40 @@ class Session:
         """
         self.store = store
         self.options = options
-        self.dockerfile: Dockerfile = parse_dockerfile(definition.source)
         self.images = images or Images(store)
         self.library = library or LayerLibrary(store, self.images)
-        self.sources = Sources(
-            store, self.images, HttpFiles(store), options, definition.context, definition.dockerfile_path
-        )
+        http = HttpFiles(store)
+        path = None if definition.remote else definition.dockerfile_path
+        remote = RemoteContexts(store, self.library, http)
+        self.sources = Sources(store, self.images, http, options, definition.context, path, remote)
+        source = definition.source
+        if definition.remote:
+            source = self._remote_source(definition, remote)
+        if source is None:
+            raise UsageError("there is no Dockerfile to build")
+        self.dockerfile: Dockerfile = parse_dockerfile(source)
         lowering = Lowering(self.dockerfile, options, self.sources)
         self.graph: Graph = lowering.graph
         self.proxies = lowering.proxies
         self.keys = Keys(self.graph, self.sources.tree)
         self.lookup = Lookup(store)
-        context = os.path.realpath(definition.context) if definition.context else ""
+        context = os.path.realpath(definition.context) if definition.context else definition.remote
         self.records = StepRecords(store, f"{context}:{definition.dockerfile_path or '-'}:{options.platform}")
         self._forecaster = Forecaster(self.graph, self.keys, self.lookup, self.records, self.library, options)
+
+    def _remote_source(self, definition: Definition, remote: RemoteContexts) -> Source:
+        """Take in the context, and find the Dockerfile in it unless there is one already."""
+        layer = self.sources.take_context(definition.remote)
+        if definition.source is not None:
+            return definition.source
+        if layer is None:
+            return Source.from_bytes(definition.remote, remote.text(definition.remote))
+        names = [definition.dockerfile_path] if definition.dockerfile_path else ["Dockerfile", "dockerfile"]
+        for name in names:
+            data = remote.file(layer, name)
+            if data is not None:
+                return Source.from_bytes(name, data)
+        raise UsageError(f"there is no {names[0]} in {definition.remote}", hint="name one with -f")
 
     def known(self) -> dict[str, Result]:
         """Results that are there by recipe key, looked up in one batch."""

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from cache import encoding
 from cache.entry import FILE, Entry
 from cache.errors import StoreProblem, UsageError
+from cache.image_config import ImageConfig
 from cache.reference import Reference
 from compiler.dockerfile.ignore import parse_ignore_file
+from compiler.git_words import is_git
 from compiler.graph import ContextSource, HttpSource, ImageSource
 from compiler.lookup import all_present
 from compiler.lower import Image
-from compiler.steps import is_git, is_url, url_file_name
+from compiler.steps import is_url, url_file_name
 from compiler.text_file import read_text_file, refuse_outside
 from worker.context import ContextTree
 from worker.ignore import IgnoreRules
@@ -23,10 +25,13 @@ from worker.tree import FileTree, Tree
 if TYPE_CHECKING:
     from cache.images import Images, StoredImage
     from cache.platform import Platform
+    from cache.result import Layer
     from cache.store import Store
+    from compiler.git_source import GitUrl
     from compiler.graph import Node
     from compiler.http_files import HttpFiles
     from compiler.options import BuildOptions
+    from compiler.remote_context import RemoteContexts
 
 IGNORE_FILE = ".dockerignore"
 MAX_IGNORE = 4 << 20
@@ -46,6 +51,7 @@ class Sources:
         options: BuildOptions,
         context: str | None,
         dockerfile_path: str | None,
+        remote: RemoteContexts,
     ) -> None:
         """dockerfile_path: where the Dockerfile was read, for its own ignore file beside it; None for stdin."""
         self._store = store
@@ -55,6 +61,8 @@ class Sources:
         self._context = context
         self._dockerfile_path = dockerfile_path
         self._contexts = dict(options.contexts)
+        self._remote = remote
+        self._main: ImageSource | None = None
         self._resolved: dict[tuple[str, str], Image] = {}
         self._trees: dict[str, Tree] = {}
         self._context_trees: list[ContextTree] = []
@@ -102,8 +110,31 @@ class Sources:
         if value.startswith("oci-layout://"):
             return self._layout(name, value.removeprefix("oci-layout://"), platform)
         if is_git(value) or is_url(value):
-            raise UsageError(f"--build-context {name}={value}: git repositories and archives are not supported yet")
+            return Image(ImageConfig.empty(platform), self._remote_source(name, value))
         return ContextSource(name)
+
+    def main_context(self) -> ContextSource | ImageSource:
+        """The build's own context."""
+        return self._main or ContextSource("")
+
+    def repository(self, url: GitUrl) -> ImageSource:
+        """A git repository at the commit that its branch or tag means now."""
+        layer, commit = self._remote.git.layer(url)
+        name = f"{url.remote}#{url.ref or commit[:12]}" + (f":{url.subdir}" if url.subdir else "")
+        return ImageSource(name, None, (layer,), commit)
+
+    def take_context(self, where: str) -> Layer | None:
+        """Have a git repository, archive or URL be the build's context; None if it is no archive but one file."""
+        layer = self._remote.layer(where)
+        if layer is not None:
+            self._main = ImageSource(where if "://" in where else "archive", None, (layer,), "")
+        return layer
+
+    def _remote_source(self, name: str, where: str) -> ImageSource:
+        layer = self._remote.layer(where)
+        if layer is None:
+            raise UsageError(f"--build-context {name}={where}: it is no archive")
+        return ImageSource(where, None, (layer,), "")
 
     def _layout(self, name: str, value: str, platform: Platform) -> Image:
         key = (f"oci-layout://{value}", str(platform))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import posixpath
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from cache.errors import UsageError
 from compiler import history
 from compiler.dockerfile import instructions as ast
 from compiler.dockerfile.errors import DockerfileError
 from compiler.dockerfile.mounts import parse_mount
+from compiler.git_words import is_git
 from worker.modes import check_mode, fixed_mode
 from worker.operation import Copy, Inline, MakeDirectory, Mount, Operation, Pattern, Run, Script
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from compiler.dockerfile.mounts import Mount as WrittenMount
     from compiler.dockerfile.source import Span
+    from compiler.git_source import GitUrl
     from compiler.options import BuildOptions
     from compiler.stage_builder import StageBuilder
 
@@ -37,6 +40,10 @@ class Inputs(Protocol):
         ...
 
     def http(self, url: str, checksum: str) -> str: ...
+
+    def git(self, url: GitUrl, span: Span) -> str:
+        """A repository at the commit that the URL means now. Raises DockerfileError, FailedAt."""
+        ...
 
 
 class Step(NamedTuple):
@@ -187,24 +194,25 @@ def copy_step(instruction: ast.Copy, stage: StageBuilder, inputs: Inputs) -> Ste
         from_context=not instruction.from_,
         parents=instruction.parents,
     )
-    return Step(operation, tuple(numbers.ids), _created_by("COPY", instruction, words, destination, owner))
+    written = stage.scope.expand(instruction.destination, span)  # in the history it stands as it was written
+    return Step(operation, tuple(numbers.ids), _created_by("COPY", instruction, words, written, owner))
 
 
 def add_step(instruction: ast.Add, stage: StageBuilder, inputs: Inputs) -> Step:
     """ADD. Raises DockerfileError, also for what is not supported yet."""
     span = instruction.span
     checksum = stage.scope.expand(instruction.checksum, span) if instruction.checksum else ""
-    if checksum and not checksum.startswith("sha256:"):
-        raise DockerfileError(f"--checksum={checksum} is not of the form sha256:DIGEST", span.find("--checksum"))
     numbers = _InputList(stage.rootfs)
     words = [stage.scope.expand(source, span) for source in instruction.sources]
-    if checksum and (len(words) != 1 or not is_url(words[0])):
+    if checksum and not checksum.startswith("sha256:") and not any(map(is_git, words)):
+        raise DockerfileError(f"--checksum={checksum} is not of the form sha256:DIGEST", span.find("--checksum"))
+    if checksum and (len(words) != 1 or not (is_url(words[0]) or is_git(words[0]))):
         raise DockerfileError("--checksum needs exactly one source, which must be a URL", span.find("--checksum"))
     sources: list[Pattern | Inline] = []
     for word in words:
         if is_git(word):
-            raise DockerfileError("ADD from a git repository is not supported yet", span.find(word))
-        if is_url(word):
+            sources.append(Pattern(numbers.number(inputs.git(_git_url(word, instruction, checksum), span)), "/"))
+        elif is_url(word):
             name = url_file_name(word)
             if not name:
                 raise DockerfileError(f"{word} names no file, so the destination must", span.find(word))
@@ -216,7 +224,20 @@ def add_step(instruction: ast.Add, stage: StageBuilder, inputs: Inputs) -> Step:
     sources += _inline(instruction, stage)
     destination, owner, mode = _placement(instruction, stage)
     operation = Copy(tuple(sources), destination, owner, mode, instruction.link, instruction.exclude)
-    return Step(operation, tuple(numbers.ids), _created_by("ADD", instruction, words, destination, owner))
+    written = stage.scope.expand(instruction.destination, span)  # in the history it stands as it was written
+    return Step(operation, tuple(numbers.ids), _created_by("ADD", instruction, words, written, owner))
+
+
+def _git_url(word: str, instruction: ast.Add, checksum: str) -> GitUrl:
+    from compiler.git_source import parse_git_url
+
+    try:
+        url = parse_git_url(word)
+    except UsageError as error:
+        raise DockerfileError(error.message, instruction.span.find(word), hint=error.hint) from None
+    if instruction.keep_git_dir is not None:
+        url = url._replace(keep=instruction.keep_git_dir)
+    return url._replace(checksum=checksum) if checksum else url
 
 
 def workdir_step(instruction: ast.Workdir, stage: StageBuilder) -> Step | None:
@@ -281,14 +302,6 @@ def _created_by(
 def is_url(word: str) -> bool:
     """Whether an ADD source is fetched from the web."""
     return word.lower().startswith(("http://", "https://"))
-
-
-def is_git(word: str) -> bool:
-    """Whether an ADD source is a git repository."""
-    if word.startswith(("git://", "ssh://", "git@")):
-        return True
-    path = word.partition("#")[0].partition("?")[0]
-    return is_url(word) and path.endswith(".git")
 
 
 def url_file_name(url: str) -> str:

@@ -22,7 +22,7 @@ MEMORY_LIMIT = 1 << 20
 """Bytes of a log that are held in memory; beyond that it goes to a scratch file."""
 LINE_LIMIT = 64 << 10
 """A line that goes on longer is shown and kept in pieces."""
-SHOWN_LINES = 500_000
+SHOWN_LINES = 200_000
 """Lines of one step that are shown; nobody reads more, and showing them takes longer than making them."""
 KEPT_BYTES = 256 << 20
 """Bytes of one step's log; what a step prints beyond that is lost, or it could fill the disk by printing."""

@@ -79,12 +79,19 @@ def _expand(tree: Tree, parts: list[str], deep: bool) -> list[str]:
             if not has_wildcard(part):
                 following.append(prefix + part)
                 continue
-            matching = compile_glob(part)
+            matching = _compiled(part)
             above = tree.resolve(candidate)
             if above.entry is not None and above.entry.kind == DIRECTORY:
                 following += [prefix + name for name in tree.listdir(above.path) if matching(name)]
         candidates = following
     return sorted(set(candidates))
+
+
+def _compiled(part: str) -> Callable[[str], bool]:
+    try:
+        return compile_glob(part)
+    except ValueError as error:
+        raise DefinitionError(str(error)) from None
 
 
 def _directories_below(tree: Tree, path: str) -> list[str]:

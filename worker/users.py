@@ -7,6 +7,8 @@ from typing import NamedTuple
 from cache.errors import DefinitionError
 
 MAX_ID = (1 << 32) - 2
+_MAX_DIGITS = 10
+_SHOWN = 64
 
 
 class User(NamedTuple):
@@ -33,9 +35,9 @@ def resolve_user(spec: str, passwd: bytes | None, group: bytes | None) -> User:
     entry = _find(passwd, name or "0", 2)
     uid = _number(name) if name else 0
     if entry is None and uid is None:
-        raise DefinitionError(f"there is no user {name!r} in the image's /etc/passwd")
+        raise DefinitionError(f"there is no user {_shown(name)} in the image's /etc/passwd")
     if entry is not None:
-        uid, gid = _number(entry[2]) or 0, _number(entry[3]) or 0
+        uid, gid = _column(entry, 2, "/etc/passwd"), _column(entry, 3, "/etc/passwd")
     else:
         gid = 0
     assert uid is not None
@@ -74,14 +76,28 @@ def resolve_group(name: str, group: bytes | None) -> int:
         return number
     row = _find(group, name, 2)
     if row is None:
-        raise DefinitionError(f"there is no group {name!r} in the image's /etc/group")
-    return _number(row[2]) or 0
+        raise DefinitionError(f"there is no group {_shown(name)} in the image's /etc/group")
+    return _column(row, 2, "/etc/group")
 
 
 def _number(text: str) -> int | None:
-    if text.isascii() and text.isdigit() and int(text) <= MAX_ID:
-        return int(text)
+    # Python refuses to read numbers of thousands of digits.
+    digits = text.lstrip("0") or "0"
+    if text.isascii() and text.isdigit() and len(digits) <= _MAX_DIGITS and int(digits) <= MAX_ID:
+        return int(digits)
     return None
+
+
+def _column(entry: list[str], column: int, file: str) -> int:
+    """A number of an entry; 0 for what is no number, as docker has it. DefinitionError for one that no id can have."""
+    number = _number(entry[column])
+    if number is None and entry[column].isdigit():
+        raise DefinitionError(f"{_shown(entry[0])} has an id beyond {MAX_ID} in the image's {file}")
+    return number or 0
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…")
 
 
 def _find(file: bytes | None, name: str, id_column: int) -> list[str] | None:

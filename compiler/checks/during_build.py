@@ -44,8 +44,13 @@ class ChecksFailed(DockerfileError):
 
 
 def refuse_early(store: Store, definition: Definition, variants: Sequence[BuildOptions]) -> None:
-    """Raises ChecksFailed before anything runs. Without `error=true` anywhere this costs nothing."""
+    """Raises ChecksFailed before anything runs. Without `error=true` anywhere this costs nothing.
+
+    A Dockerfile in a remote context is not there yet: `build_warnings` refuses it before an image is written.
+    """
     source = definition.source
+    if source is None:
+        return
     given = dict(variants[0].build_args).get(VARIABLE, os.environ.get(VARIABLE, ""))
     if "error" not in given and not ("error" in source.text and any(map(_asks_for_errors, source.lines()))):
         return

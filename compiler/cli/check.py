@@ -91,7 +91,7 @@ def call(method: str, request: Request) -> int:
 
 
 def _check(request: Request, form: str, *, strict: bool) -> int:
-    source = request.definition.source
+    source = _source(request)
     options = request.variants[0]
     try:
         with _Images(request.store) as images:
@@ -121,10 +121,18 @@ def _unknown_rules(control: Control) -> str:
 
 def _open(request: Request, images: _Images) -> CheckedFile:
     options = request.variants[0]
-    dockerfile = parse_dockerfile(request.definition.source)
+    dockerfile = parse_dockerfile(_source(request))
     return CheckedFile(
         dockerfile, options, images.config, lambda: ignore_rules(request.definition), whole=not options.target
     )
+
+
+def _source(request: Request) -> Source:
+    if request.definition.source is None:
+        raise UsageError(
+            "the Dockerfile is in a remote context, which is not fetched for checks", hint="give it with -f -"
+        )
+    return request.definition.source
 
 
 def _render(form: str, source: Source, findings: list[Reported], error: DockerfileError | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import tempfile
 from typing import NamedTuple, NoReturn
 
 from cache.errors import EnvironmentProblem, UsageError
@@ -17,6 +18,9 @@ from compiler.session import Definition
 from compiler.text_file import read_text_file, refuse_outside
 
 NAMES = ("Dockerfile", "dockerfile")
+_HEAD = 512
+"""Bytes that tell an archive from a Dockerfile."""
+_SPOOL = 1 << 20
 MAX_DOCKERFILE = 16 << 20
 """Bytes of a Dockerfile; generated ones have some hundred kilobytes."""
 MAX_BYTES = (1 << 63) - 1
@@ -115,13 +119,13 @@ def _definition(arguments: argparse.Namespace) -> Definition:
     context: str | None = arguments.context
     assert context is not None
     if context == "-":
-        if arguments.file not in (None, "-"):
-            raise UsageError("a context from standard input is not supported yet; - means a Dockerfile without context")
-        return Definition(_read_stdin(), None, None)
-    from compiler.steps import is_git, is_url
+        return _from_stdin(arguments.file)
+    from compiler.git_words import is_git
+    from compiler.steps import is_url
 
     if is_git(context) or is_url(context):
-        raise UsageError(f"{context}: contexts from git and the web are not supported yet", hint="give a directory")
+        source = _read_stdin() if arguments.file == "-" else None
+        return Definition(source, None, None if source else arguments.file, context)
     if not os.path.isdir(context):
         raise UsageError(f"the context {context} is not a directory")
     if arguments.file == "-":
@@ -146,12 +150,29 @@ def _read_file(path: str) -> Source:
     return Source.from_bytes(os.path.relpath(path) if not path.startswith("/") else path, data)
 
 
+def _from_stdin(file: str | None) -> Definition:
+    """`-` as context: an archive with files and Dockerfile, or a Dockerfile alone, as its content says."""
+    head = read_input(_HEAD)
+    if not (head.startswith(_ARCHIVES) or head[257:262] == b"ustar"):
+        if file not in (None, "-"):
+            raise UsageError(f"-f {file}: standard input is no archive that it could be in")
+        return Definition(_dockerfile(head + read_input(MAX_DOCKERFILE + 1)), None, None)
+    # A file without a name: it is gone with this process, however that ends.
+    spool = os.open(tempfile.gettempdir(), os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+    try:
+        while head:
+            os.write(spool, head)
+            head = read_input(_SPOOL)
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot keep the context from standard input: {error.strerror}") from None
+    return Definition(None, None, file, f"/proc/self/fd/{spool}")
+
+
 def _read_stdin() -> Source:
-    data = read_input(MAX_DOCKERFILE + 1)
-    if data.startswith(_ARCHIVES) or data[257:262] == b"ustar":
-        raise UsageError(
-            "standard input is an archive; a context from there is not supported yet", hint="unpack it to a directory"
-        )
+    return _dockerfile(read_input(MAX_DOCKERFILE + 1))
+
+
+def _dockerfile(data: bytes) -> Source:
     if len(data) > MAX_DOCKERFILE:
         raise UsageError(f"the Dockerfile on standard input is larger than {MAX_DOCKERFILE >> 20} MiB")
     return Source.from_bytes("Dockerfile", data)

@@ -60,6 +60,12 @@ def parse_dockerfile(source: Source) -> Dockerfile:
     return Dockerfile(source, lexed.directives, tuple(args), stages, lexed.findings)
 
 
+def stage_number(text: str) -> int | None:
+    """A stage's number as `--from` and `--target` write it; None for what is no number."""
+    # Python refuses to read numbers of thousands of digits, and there are not that many stages.
+    return int(text.lstrip("0")[:20] or 0) if text.isascii() and text.isdigit() else None
+
+
 def parse_trigger(text: str, source_label: str, escape: str = "\\") -> Instruction:
     """The one instruction of an ONBUILD trigger out of an image's config; DockerfileError for anything else.
 

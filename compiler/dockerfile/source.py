@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import NamedTuple
 
@@ -25,10 +26,7 @@ class Source(NamedTuple):
 
     def lines(self) -> list[str]:
         """The lines without their ends; only a line feed ends one, carriage returns before it belong to the end."""
-        lines = [line.rstrip("\r") for line in self.text.split("\n")]
-        if not lines[-1]:
-            lines.pop()
-        return lines
+        return list(_lines(self.text))
 
     def __repr__(self) -> str:
         return f"Source({self.name!r}, {len(self.text)} characters)"
@@ -48,9 +46,9 @@ class Span(NamedTuple):
 
     def find(self, text: str) -> Span:
         """The first place of `text` inside this span, or the span itself where it does not stand on one line of it."""
-        lines = self.source.lines()[: self.last_line]
+        lines = _lines(self.source.text)
         column = self.first_column - 1
-        for number in range(self.first_line, len(lines) + 1):
+        for number in range(self.first_line, min(self.last_line, len(lines)) + 1):
             found = lines[number - 1].find(text, column) if text else -1
             if found >= 0:
                 return Span(self.source, number, found + 1, number, found + len(text))
@@ -59,7 +57,7 @@ class Span(NamedTuple):
 
     def excerpt(self) -> str:
         """The lines of the span, each with its number, and a line of carets under what the span covers in the first."""
-        lines = self.source.lines()[self.first_line - 1 : self.last_line]
+        lines = _lines(self.source.text)[self.first_line - 1 : self.last_line]
         if not lines:
             return ""
         width = max(4, len(str(self.last_line)))
@@ -78,6 +76,15 @@ class Span(NamedTuple):
         if len(lines) > _EXCERPT_LINES:
             rows.append(f"{'':{width}} | …")
         return "\n".join(row.rstrip() for row in rows)
+
+
+@functools.lru_cache(maxsize=4)
+def _lines(text: str) -> tuple[str, ...]:
+    """Cut up once, as thousands of places in one file are asked for."""
+    lines = [line.rstrip("\r") for line in text.split("\n")]
+    if not lines[-1]:
+        lines.pop()
+    return tuple(lines)
 
 
 def _printable(line: str) -> str:

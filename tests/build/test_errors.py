@@ -29,7 +29,6 @@ WRONG = {
     "failing command": (BASE + "RUN exit 9\n", 1, ["exit code 9", "4 | RUN exit 9"]),
     "unknown flag": (BASE + "COPY --form=x a b\n", 3, ["4 | COPY --form=x a b"]),
     "mount at root": (BASE + "RUN --mount=type=tmpfs,target=/ true\n", 3, ["4 | RUN"]),
-    "git": (BASE + "ADD https://example.com/x.git /x\n", 3, ["git repository is not supported yet"]),
     "device": (BASE + "RUN --device=gpu true\n", 3, ["--device is refused"]),
 }
 
@@ -59,7 +58,6 @@ def test_wrong_dockerfiles(program: Program, case: str) -> None:
         (["build", ".", "-o", "type=nonsense"], "nonsense"),
         (["build", ".", "--secret", "src=x"], "id"),
         (["image", "inspect", "nothere"], "no image nothere"),
-        (["build", "https://example.com/x.git"], "not supported yet"),
     ],
 )
 def test_wrong_command_lines(program: Program, arguments: list[str], text: str) -> None:

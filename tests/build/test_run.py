@@ -252,9 +252,9 @@ def test_independent_stages_run_at_the_same_time(program: Program) -> None:
 
 
 def test_large_output_is_kept_whole(program: Program) -> None:
-    lines = run(program, "RUN seq 1 300000")
-    assert len(lines) == 300_000
-    assert lines[-1] == "300000"
+    lines = run(program, "RUN seq 1 150000")
+    assert len(lines) == 150_000
+    assert lines[-1] == "150000"
 
 
 

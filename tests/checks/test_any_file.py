@@ -18,10 +18,59 @@ from compiler.dockerfile.source import Source
 from compiler.options import BuildOptions
 
 WORD = st.sampled_from(
-    "a B $A ${A} ${B:-b} ${A#x} ${A:?no} '$A' \"$C\" /x x:latest 80/TCP 1:2:80 ../y . https://example.com/a.git x.tar".split()
+    [
+        "a",
+        "B",
+        "$A",
+        "${A}",
+        "${B:-b}",
+        "${A#x}",
+        "${A:?no}",
+        "'$A'",
+        '"$C"',
+        "/x",
+        "x:latest",
+        "80/TCP",
+        "1:2:80",
+        "../y",
+        ".",
+        "https://example.com/a.git",
+        "x.tar",
+    ]
 )
 SCRIPT = st.lists(
-    st.sampled_from("| || && ; ( ) cd sudo apt-get update install -y curl= pip case in esac $A 'x y' \\ > 2>&1 ` $( # rm".split()), min_size=1
+    st.sampled_from(
+        [
+            "|",
+            "||",
+            "&&",
+            ";",
+            "(",
+            ")",
+            "cd",
+            "sudo",
+            "apt-get",
+            "update",
+            "install",
+            "-y",
+            "curl=",
+            "pip",
+            "case",
+            "in",
+            "esac",
+            "$A",
+            "'x",
+            "y'",
+            "\\",
+            ">",
+            "2>&1",
+            "`",
+            "$(",
+            "#",
+            "rm",
+        ]
+    ),
+    min_size=1,
 ).map(" ".join)
 WORDS = st.lists(WORD, min_size=1, max_size=4).map(" ".join)
 LINES = st.one_of(
@@ -32,10 +81,20 @@ LINES = st.one_of(
     st.builds("{0} A {1}".format, st.sampled_from(["ENV", "LABEL"]), WORDS),
     st.builds("run {0}".format, SCRIPT),
     st.builds("RUN <<E\n{0}\nE".format, SCRIPT),
-    st.builds("RUN --mount=type={0},id={1},target=/{1} true".format, st.sampled_from(["secret", "cache", "ssh", "bind,from=b"]), WORD),
+    st.builds(
+        "RUN --mount=type={0},id={1},target=/{1} true".format,
+        st.sampled_from(["secret", "cache", "ssh", "bind,from=b"]),
+        WORD,
+    ),
     st.builds("{0} {1} /x".format, st.sampled_from(["COPY", "ADD", "COPY --from=b", "COPY --from=0"]), WORDS),
-    st.builds("{0} {1}".format, st.sampled_from(["CMD", "ENTRYPOINT", "EXPOSE", "USER", "WORKDIR", "VOLUME", "MAINTAINER"]), WORDS),
-    st.sampled_from(['SHELL ["a"]', "HEALTHCHECK NONE", "# A is", "# check=skip=all", "# check=error=true", "ONBUILD RUN cd x", ""]),
+    st.builds(
+        "{0} {1}".format,
+        st.sampled_from(["CMD", "ENTRYPOINT", "EXPOSE", "USER", "WORKDIR", "VOLUME", "MAINTAINER"]),
+        WORDS,
+    ),
+    st.sampled_from(
+        ['SHELL ["a"]', "HEALTHCHECK NONE", "# A is", "# check=skip=all", "# check=error=true", "ONBUILD RUN cd x", ""]
+    ),
     st.builds("RUN a \\\n\n  {0}".format, SCRIPT),
 )
 

@@ -215,13 +215,19 @@ def test_experimental_and_strict(program: Program) -> None:
 
 @pytest.mark.parametrize(
     ("directive", "text"),
-    [("skpi=A", "unknown check option skpi=A, did you mean skip?"), ("error=maybe", "true or false, not maybe"), ("skip", "unknown check option skip")],
+    [
+        ("skpi=A", "unknown check option skpi=A, did you mean skip?"),
+        ("error=maybe", "true or false, not maybe"),
+        ("skip", "unknown check option skip"),
+    ],
 )
 def test_malformed_controls(program: Program, directive: str, text: str) -> None:
     failed = program.call("check", program.project(f"# check={directive}\nFROM scratch\n")).failed(3)
     assert text in failed.stderr
     assert f"1 | # check={directive}" in failed.stderr
-    assert text in program.call("check", program.project(f"FROM scratch\n# check={directive}\nUSER a\n")).failed(3).stderr
+    assert (
+        text in program.call("check", program.project(f"FROM scratch\n# check={directive}\nUSER a\n")).failed(3).stderr
+    )
     argument = f"BUILDKIT_DOCKERFILE_CHECK={directive}"
     assert text in program.call("check", program.project(CLEAN), "--build-arg", argument).failed(2).stderr
 
@@ -262,7 +268,16 @@ def test_error_true_refuses_before_anything_runs(program: Program, where: str) -
 
 def test_build_arguments_that_nothing_takes(program: Program) -> None:
     project = program.project("FROM scratch\nARG VERSION=1\nWORKDIR /a$VERSION\n")
-    given = ["--build-arg", "VERSON=2", "--build-arg", "VERSION=3", "--build-arg", "HTTP_PROXY=x", "--build-arg", "qqqq=1"]
+    given = [
+        "--build-arg",
+        "VERSON=2",
+        "--build-arg",
+        "VERSION=3",
+        "--build-arg",
+        "HTTP_PROXY=x",
+        "--build-arg",
+        "qqqq=1",
+    ]
     text = "one or more build-args were not consumed: VERSON (did you mean VERSION?), qqqq"
     assert f"WARNING: {text}\n" in program.call("build", project, "--progress", "plain", *given).ok().stderr
     assert program.call("check", project, *given).ok().stderr == f"WARNING: {text}\n"
@@ -341,7 +356,11 @@ def test_outline(program: Program) -> None:
 
 @pytest.mark.parametrize(
     ("method", "text"),
-    [("target", "did you mean targets?"), ("outline,format=yaml", "format=yaml is not understood"), ("targets,format=sarif", "not understood")],
+    [
+        ("target", "did you mean targets?"),
+        ("outline,format=yaml", "format=yaml is not understood"),
+        ("targets,format=sarif", "not understood"),
+    ],
 )
 def test_unknown_calls(program: Program, method: str, text: str) -> None:
     assert text in program.call("build", program.project(CLEAN), f"--call={method}").failed(2).stderr
@@ -355,3 +374,8 @@ def test_pages_and_places_of_the_repository() -> None:
     assert pages["FromPlatformFlagConstDisallowed"].endswith("/from-platform-flag-const-disallowed/")
     assert pages["InvalidBaseImagePlatform"] == ""
     assert pages["SudoInRun"] == "docs/checks.md#sudoinrun"
+
+
+def test_a_remote_context_is_not_fetched(program: Program) -> None:
+    failed = program.call("check", "https://example.invalid/x.git").failed(2)
+    assert "remote context" in failed.stderr

@@ -22,7 +22,7 @@ from compiler.checks.shell import commands
         ("a > b 2>&1 && c &>d", [["a", ">", "b", "2>&1"], ["c", "&>d"]]),
         ("(a && b) | c", [["a"], ["b"], ["c"]]),
         ("case $x in a|b) c;; d | e) f | g;; esac; h", [["c"], ["f"], ["g"], ["esac"], ["h"]]),
-        ("a `b | c` \"`d | e`\"", [["a", "`b | c`", '"`d | e`"']]),
+        ('a `b | c` "`d | e`"', [["a", "`b | c`", '"`d | e`"']]),
         ("a 'open", [["a", "'open"]]),
         ("", []),
     ],

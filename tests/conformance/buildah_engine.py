@@ -50,7 +50,7 @@ class Buildah:
     name = "buildah"
     lacks = _LACKS
     quirks = _QUIRKS
-    history = False
+    history = None
 
     def __init__(self, folder: Path, version: str) -> None:
         self._buildah = ["buildah", "--storage-driver", "vfs", "--root", str(folder / "root"), "--runroot", str(folder / "run")]
@@ -58,7 +58,8 @@ class Buildah:
 
     def build(self, case: Case, arguments: list[str], stdin: bytes, archive: Path) -> Answer:
         options = ["--isolation", "chroot", "--format", "docker", "--pull-never", "--layers=false", "-t", "localhost/case"]
-        answer = run([*self._buildah, "build", *options, *arguments], stdin=stdin, env=case.expect.get("env", {}))
+        context, *others = arguments  # which has to stand behind all options here
+        answer = run([*self._buildah, "build", *options, *others, context], stdin=stdin, env=case.expect.get("env", {}))
         if not answer.built:
             return answer
         answer = run([*self._buildah, "push", "localhost/case", f"docker-archive:{archive}:case"])

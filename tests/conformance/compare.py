@@ -13,8 +13,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-TESTS = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(Path(__file__).parent), str(TESTS / "cases"), str(TESTS / "build")]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "build"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "cases"))
 
 from buildah_engine import buildah
 from case import FOLDER, load
@@ -92,11 +92,13 @@ class Comparison:
         elif not answer.built or outcome.image is None:
             return SAME, []
         else:
-            found = list(differences(outcome.image, read_image(archive), history=engine.history))
+            found = list(differences(outcome.image, read_image(archive), engine.history))
         archive.unlink(missing_ok=True)
         why = [self._why(engine, case, line) for line in found]
-        shown = [f"{line}  [{reason}]" if reason else line for line, reason in zip(found, why, strict=True)]
-        return (SAME if not found else KNOWN if all(why) else DIFFERENT), shown
+        unexplained = [line for line, reason in zip(found, why, strict=True) if not reason]
+        if unexplained:
+            return DIFFERENT, unexplained
+        return (KNOWN if found else SAME), [f"known: {reason}" for reason in sorted(set(why))]
 
     def _why(self, engine: Engine, case: Case, line: str) -> str:
         """Why this difference is meant or theirs, "" if nothing says so."""

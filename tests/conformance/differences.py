@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from image_archive import Image, Node
 
@@ -17,8 +17,8 @@ TOP = ("architecture", "os", "author")
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
 
 
-def differences(ours: Image, theirs: Image, *, history: bool) -> Iterator[str]:
-    """One line each, starting with the path or with `config FIELD` or `history`."""
+def differences(ours: Image, theirs: Image, history: Callable[[str], str] | None) -> Iterator[str]:
+    """One line each, starting with the path or with `config FIELD` or `history`. history: as Engine.history."""
     for path in sorted({*ours.files, *theirs.files}):
         mine, other = ours.files.get(path), theirs.files.get(path)
         if mine is None or other is None:
@@ -37,8 +37,8 @@ def differences(ours: Image, theirs: Image, *, history: bool) -> Iterator[str]:
     for name, here, there in pairs:
         if here != there and not (here in _EMPTY and there in _EMPTY):
             yield f"{name}: here {here!r}, there {there!r}"
-    if history:
-        here, there = _history(ours), _history(theirs)
+    if history is not None:
+        here, there = _history(ours, history), _history(theirs, history)
         if here != there:
             yield f"history: here {here}, there {there}"
 
@@ -51,11 +51,11 @@ def _shown(name: str, value: object) -> str:
     return f"{value:04o}" if name == "mode" and isinstance(value, int) else repr(value)
 
 
-def _history(image: Image) -> list[tuple[str, bool]]:
+def _history(image: Image, plain: Callable[[str], str]) -> list[tuple[str, bool]]:
     """Without the line of the base, which each builder writes in its own way."""
     lines = image.config.get("history") or []
     return [
-        (line.get("created_by", ""), bool(line.get("empty_layer")))
+        (plain(line.get("created_by", "")), bool(line.get("empty_layer")))
         for line in lines
         if not line.get("created_by", "").startswith("FROM ") and not line.get("comment", "").startswith("Imported")
     ]

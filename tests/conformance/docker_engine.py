@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -46,13 +47,23 @@ _QUIRKS = (
 )
 
 
+def plain_history(text: str) -> str:
+    """Without what newer versions write otherwise: flags of COPY, values of ARG, ports, the start interval."""
+    text = re.sub(r"^(COPY|ADD)( --\S+)+", r"\1", text)
+    text = re.sub(r"^(ARG [^=]+)=.*", r"\1", text)
+    text = re.sub(r"^EXPOSE \[(.*)\]", r"EXPOSE \1", text)
+    if text.startswith("EXPOSE map["):
+        text = "EXPOSE " + text.removeprefix("EXPOSE map[").removesuffix("]").replace(":{}", "")
+    return re.sub(r'^(HEALTHCHECK .* "\w+" "\w+" "\w+") "\w+" ', r"\1 ", text)
+
+
 class Docker:
     """The client of one daemon."""
 
     name = "docker"
     lacks = _LACKS
     quirks = _QUIRKS
-    history = True
+    history = staticmethod(plain_history)
 
     def __init__(self, client: str, socket: Path, version: str) -> None:
         self._docker = [client, "-H", f"unix://{socket}"]

@@ -8,7 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from case import Case
@@ -27,13 +27,14 @@ class Answer(NamedTuple):
 
 class Engine(Protocol):
     """lacks: expression of a Dockerfile or its options → what the engine does not know. quirks: expression of a
-    difference → why it is no error of ours. history: whether its texts can be compared."""
+    difference → why it is no error of ours. history: brings a line of history into a form that all versions of the
+    engine would write; None if its texts are of another kind altogether."""
 
     name: str
     version: str
     lacks: Sequence[tuple[str, str]]
     quirks: Sequence[tuple[str, str]]
-    history: bool
+    history: Callable[[str], str] | None
 
     def build(self, case: Case, arguments: list[str], stdin: bytes, archive: Path) -> Answer:
         """Build, and write the image as `docker save` does."""

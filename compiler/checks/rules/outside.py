@@ -76,7 +76,8 @@ def copy_ignored_file(file: CheckedFile) -> Iterator[Problem]:
 
 def _sources(file: CheckedFile) -> Iterator[tuple[ast.Copy | ast.Add, str, str]]:
     """Instruction, source as written, and the path in the context that it means; nothing of the whole context."""
-    from compiler.steps import is_git, is_url
+    from compiler.git_words import is_git
+    from compiler.steps import is_url
 
     for view in file.active:
         for step in view.steps:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from compiler.checks.rule import Problem
 from compiler.dockerfile import instructions as ast
-from compiler.steps import is_git, is_url
+from compiler.git_words import is_git
+from compiler.steps import is_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
