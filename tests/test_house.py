@@ -30,7 +30,9 @@ DOORS = {
     "grpc": set(),
     "lmdb": {"cache/lmdb_store.py"},
     "ctypes": {"worker/mounts.py", "worker/seccomp.py"},
-    "subprocess": {"cache/credentials.py", "compiler/agents.py", "compiler/cli/load.py", "worker/namespaces.py"},
+    "subprocess": {
+        "cache/credentials.py", "compiler/agents.py", "compiler/cli/load.py", "compiler/git_source.py", "worker/namespaces.py",
+    },
     "urllib3": {"cache/transport.py", "compiler/http_files.py"},
     "rich": {"compiler/progress/tty.py"},
 }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cache.errors import BuildgraphError
 from compiler.dockerfile.ignore import parse_ignore_file
 from compiler.sources import IGNORE_FILE, MAX_IGNORE
+from compiler.text_file import read_text_file
 
 if TYPE_CHECKING:
     from compiler.session import Definition
@@ -21,11 +22,9 @@ def ignore_rules(definition: Definition) -> IgnoreRules | None:
     beside = [f"{definition.dockerfile_path}{IGNORE_FILE}"] if definition.dockerfile_path else []
     for path in (*beside, os.path.join(definition.context, IGNORE_FILE)):
         try:
-            with open(path, "rb") as file:
-                text = file.read(MAX_IGNORE).decode("utf-8", "surrogateescape")
-            return parse_ignore_file(text, os.path.basename(path))
-        except FileNotFoundError:
-            continue
-        except (OSError, BuildgraphError):
+            data = read_text_file(path, MAX_IGNORE)
+            if data is not None:
+                return parse_ignore_file(data.decode("utf-8", "surrogateescape"), os.path.basename(path))
+        except BuildgraphError:
             return None
     return None

@@ -7,31 +7,40 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from cache.errors import UsageError
+from cache import encoding
+from cache.errors import BuildgraphError, StoreProblem, UsageError
 from cache.images import Images, StoredImage
 from cache.lmdb_store import LmdbStore
 from cache.platform import Platform
 from cache.reference import Reference
+from cache.store import Batch
 from compiler.cli import settings
 from compiler.cli.options import Parser
+from compiler.cli.streams import say
 from compiler.dockerfile.errors import did_you_mean
+from compiler.progress.text import printable, printable_lines, size_text
+from worker.library import LayerLibrary
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 
 def run(arguments: Sequence[str]) -> int:
     """Exit code 0, or an exception."""
-    parser = Parser(prog="buildgraph image", description="List, show, push, export and remove images of the store.")
+    parser = Parser(prog="buildgraph image", description="List, show, name, push, export and remove images.")
     parser.add_argument("--store", default="", metavar="DIR", help="the local store (BUILDGRAPH_STORE)")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    actions.add_parser("ls", help="names, ids, layers and ages")
+    actions.add_parser("ls", help="names, ids, layers, sizes of their files and ages")
     simple = {"inspect": "the image's config as JSON", "push": "to its registry", "rm": "forget a name"}
     for action, text in simple.items():
         one = actions.add_parser(action, help=text)
         one.add_argument("name", metavar="NAME")
         one.add_argument("--platform", default="", metavar="OS/ARCH")
+    tag = actions.add_parser("tag", help="give it a further name")
+    tag.add_argument("name", metavar="NAME")
+    tag.add_argument("new", metavar="NEW")
+    tag.add_argument("--platform", default="", metavar="OS/ARCH")
     export = actions.add_parser("export", help="write to a file or directory")
     export.add_argument("name", metavar="NAME")
     export.add_argument("--platform", default="", metavar="OS/ARCH")
@@ -48,33 +57,78 @@ def run(arguments: Sequence[str]) -> int:
 def _act(store: LmdbStore, parsed: argparse.Namespace) -> None:
     images = Images(store)
     if parsed.action == "ls":
-        _list(images)
+        _list(store, images)
         return
     reference = Reference.parse(parsed.name)
     platform = Platform.parse(parsed.platform) if parsed.platform else Platform.here()
-    image = images.get(str(reference), platform)
+    try:
+        image = images.get(str(reference), platform)
+    except encoding.UNREADABLE:
+        if parsed.action != "rm":
+            raise StoreProblem(
+                f"what the store says of the image {reference.familiar} cannot be read",
+                hint=f"forget it with: buildgraph image rm {reference.familiar}",
+            ) from None
+        images.remove(str(reference), str(platform))
+        return
     if image is None:
-        names = [Reference.parse(known.name).familiar for known in images.all() if not known.name.startswith("oci-")]
-        near = did_you_mean(parsed.name, names)
+        near = did_you_mean(parsed.name, [name for name, known in _all(store, images) if known is not None])
         raise UsageError(f"the store has no image {reference.familiar} for {platform}{near}")
     if parsed.action == "rm":
         images.remove(str(reference), str(platform))
     elif parsed.action == "inspect":
-        sys.stdout.write(image.config.to_json().decode() + "\n")
+        text = image.config.to_json().decode() + "\n"
+        say(printable_lines(text) if sys.stdout.isatty() else text)
+    elif parsed.action == "tag":
+        _tag(store, images, image, Reference.parse(parsed.new))
     else:
         text = "type=registry" if parsed.action == "push" else parsed.output
         _export(store, images, image, reference, platform, text)
 
 
-def _list(images: Images) -> None:
-    rows = [("NAME", "ID", "PLATFORM", "LAYERS", "AGE")]
-    for image in images.all():
-        name = image.name if image.name.startswith("oci-layout:") else Reference.parse(image.name).familiar
+def _all(store: LmdbStore, images: Images) -> Iterator[tuple[str, StoredImage | None]]:
+    """Every name of the store, with None for an image whose record or config is damaged."""
+    for key, _ in store.scan("names"):
+        name, _, platform = key.rpartition("|")
+        try:
+            image = images.get(name, Platform.parse(platform))
+            if image is not None:  # else its config is gone, and so is the image
+                yield Reference.parse(name).familiar, image
+        except (BuildgraphError, *encoding.UNREADABLE):
+            yield name, None
+
+
+def _tag(store: LmdbStore, images: Images, image: StoredImage, new: Reference) -> None:
+    if new.digest:
+        raise UsageError("the new name is a name with a tag, not with a digest")
+    kept = store.get("names", images.record(image).records[0][1])
+    _, key, value = images.record(image._replace(name=str(new), digest="", pulled=False)).records[0]
+    # The config stays byte for byte what it was: its digest is the image's id.
+    config = encoding.parse(kept)["config"] if kept is not None else encoding.parse(value)["config"]
+    record = encoding.canonical({**encoding.parse(value), "config": config})
+    store.commit(Batch(records=(("names", key, record),)))
+
+
+def _list(store: LmdbStore, images: Images) -> None:
+    library = LayerLibrary(store, images)
+    rows = [("NAME", "ID", "PLATFORM", "LAYERS", "SIZE", "AGE")]
+    for name, image in _all(store, images):
+        if image is None:
+            sys.stderr.write(printable_lines(f"WARNING: what the store says of the image {name} cannot be read") + "\n")
+            continue
         image_id = hashlib.sha256(image.config.to_json()).hexdigest()[:12]
-        rows.append((name, image_id, image.platform, str(len(image.layers)), _age(image)))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        layers = str(len(image.layers))
+        rows.append((printable(name), image_id, printable(image.platform), layers, _size(library, image), _age(image)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    say("".join(f"{line}\n" for line in lines))
+
+
+def _size(library: LayerLibrary, image: StoredImage) -> str:
+    """Of its layers before they are compressed; `?` if one of them has never been here."""
+    tars = [library.known(layer).tar for layer in image.layers]
+    known = [tar.size for tar in tars if tar is not None]
+    return size_text(sum(known)) if len(known) == len(tars) else "?"
 
 
 def _age(image: StoredImage) -> str:
@@ -91,13 +145,12 @@ def _export(
     from compiler.export.built import BuiltImage
     from compiler.export.export import export
     from compiler.export.output import parse_output
-    from worker.library import LayerLibrary
 
     output = parse_output(text)
     built = BuiltImage(image.config, image.layers, platform, (reference,))
     exported = export(
         output, built, store=store, library=LayerLibrary(store, images), images=images,
-        report=lambda line: print(line, file=sys.stderr),
+        report=lambda line: print(printable(line), file=sys.stderr),
     )  # fmt: skip
-    if output.dest != "-":
-        print(exported.digest)
+    if exported.digest and output.dest != "-":
+        say(f"{exported.digest}\n")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
+from compiler.progress.text import size_text
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
@@ -57,7 +59,7 @@ def place_layers(
             if known is not None and place.has(known):
                 return Placed(known.descriptor, False)
         descriptor = blob.descriptor
-        report(f"layer {descriptor.digest.hex[:12]}: {descriptor.size / 1e6:.1f} MB")
+        report(f"layer {descriptor.digest.hex[:12]}: {size_text(descriptor.size)}")
         place.put(descriptor.digest, descriptor.size, blob.open_chunks)
         return Placed(descriptor, True)
 

@@ -19,6 +19,7 @@ from compiler.options import BuildOptions
 from worker.operation import Run
 
 if TYPE_CHECKING:
+    from compiler.git_source import GitUrl
     from collections.abc import Mapping
 
 AMD64 = Platform.parse("linux/amd64")
@@ -89,6 +90,12 @@ class World:
 
     def named_context(self, name: str, platform: Platform) -> Image | ContextSource | None:
         return self.contexts.get(name)
+
+    def main_context(self) -> ContextSource | ImageSource:
+        return ContextSource("")
+
+    def repository(self, url: GitUrl) -> ImageSource:
+        return made_image(url.remote, ImageConfig("amd64", "linux")).source
 
 
 def made_image(name: str, config: ImageConfig, reference: Reference | None = None, platform: str = "") -> Image:

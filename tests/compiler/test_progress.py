@@ -82,6 +82,12 @@ class Bases:
     def named_context(self, name: str, platform: Platform) -> Image | ContextSource | None:
         return None
 
+    def main_context(self) -> ContextSource:
+        return ContextSource("")
+
+    def repository(self, url: object) -> ImageSource:
+        raise AssertionError("no test here takes from git")
+
 
 def titles(dockerfile: str) -> list[tuple[int, str]]:
     options = BuildOptions(Platform.here())
