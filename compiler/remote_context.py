@@ -44,15 +44,18 @@ class RemoteContexts:
             self._git = GitRepositories(self._store, self._library)
         return self._git
 
-    def layer(self, where: str) -> Layer | None:
+    def layer(self, where: str, *, keep_git: bool = False) -> Layer | None:
         """where: a git or http(s) URL, or a local file with an archive. None if it is a file that is no archive.
+
+        keep_git: leave `.git` in a repository.
 
         Raises RemoteError, CorruptLayer, UsageError.
         """
         if is_git(where):
             from compiler.git_source import parse_git_url
 
-            return self.git.layer(parse_git_url(where))[0]
+            url = parse_git_url(where)
+            return self.git.layer(url._replace(keep=url.keep or keep_git))[0]
         digest = self._http.get(where, "").digest if "://" in where else self._import(where)
         return self._archive(digest)
 

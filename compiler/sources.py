@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from cache import encoding
 from cache.entry import FILE, Entry
 from cache.errors import StoreProblem, UsageError
 from cache.image_config import ImageConfig
-from cache.reference import Reference
+from cache.reference import InvalidReference, Reference
 from compiler.dockerfile.ignore import parse_ignore_file
 from compiler.git_words import is_git
 from compiler.graph import ContextSource, HttpSource, ImageSource
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 IGNORE_FILE = ".dockerignore"
 MAX_IGNORE = 4 << 20
 """Bytes of an ignore file."""
+MAX_CHAIN = 10
+"""Named contexts that may lead to one another, BuildKit's own limit."""
 HTTP_MODE = 0o600
 """Mode of a file that ADD fetches, as docker has it."""
 
@@ -102,7 +105,7 @@ class Sources:
 
     def named_context(self, name: str, platform: Platform) -> Image | ContextSource | None:
         """What --build-context says of this name."""
-        value = self._contexts.get(f"{name}::{platform}", self._contexts.get(name))
+        value = self._context_value(name, platform)
         if value is None:
             return None
         if value.startswith("docker-image://"):
@@ -112,6 +115,22 @@ class Sources:
         if is_git(value) or is_url(value):
             return Image(ImageConfig.empty(platform), self._remote_source(name, value))
         return ContextSource(name)
+
+    def _context_value(self, name: str, platform: Platform) -> str | None:
+        """The value of a named context, by the name as written or by the image's whole name; chains are followed."""
+        value = None
+        for _ in range(MAX_CHAIN):
+            found = next((self._contexts[each] for each in _spellings(name, platform) if each in self._contexts), None)
+            if found is None:
+                return value
+            value = found
+            if not value.startswith("docker-image://"):
+                return value
+            following = value.removeprefix("docker-image://")
+            if following == name:
+                return value
+            name = following
+        raise UsageError(f"--build-context {name}: more than {MAX_CHAIN} named contexts lead to one another")
 
     def main_context(self) -> ContextSource | ImageSource:
         """The build's own context."""
@@ -125,7 +144,8 @@ class Sources:
 
     def take_context(self, where: str) -> Layer | None:
         """Have a git repository, archive or URL be the build's context; None if it is no archive but one file."""
-        layer = self._remote.layer(where)
+        keep = dict(self._options.build_args).get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "0").lower() in ("1", "true")
+        layer = self._remote.layer(where, keep_git=keep)
         if layer is not None:
             self._main = ImageSource(where if "://" in where else "archive", None, (layer,), "")
         return layer
@@ -185,6 +205,15 @@ class Sources:
             name, FILE, HTTP_MODE, mtime=fetched.modified, size=fetched.digest.size, digest=fetched.digest.hash
         )
         return FileTree(entry, lambda: os.open(self._store.blob_path(fetched.digest), os.O_RDONLY | os.O_CLOEXEC))
+
+
+def _spellings(name: str, platform: Platform) -> list[str]:
+    """What --build-context may call this name: as it stands, or as the image's name, with a platform or without."""
+    names = [name]
+    with contextlib.suppress(InvalidReference):
+        reference = Reference.parse(name)
+        names += [str(reference), reference.familiar, reference.familiar.removesuffix(":latest")]
+    return [f"{each}::{platform}" for each in names] + names
 
 
 def _image(name: str, reference: Reference | None, stored: StoredImage) -> Image:

@@ -90,7 +90,7 @@ def run_step(instruction: ast.Run, stage: StageBuilder, options: BuildOptions, i
         cwd=stage.cwd,
         user=stage.config.user,
         network=network,
-        hostname=HOSTNAME,
+        hostname=stage.scope.build_argument("BUILDKIT_SANDBOX_HOSTNAME") or HOSTNAME,
         mounts=mounts,
         scripts=scripts,
         hosts=tuple(_host(entry) for entry in options.hosts),

@@ -276,3 +276,27 @@ def test_commands_of_a_foreign_platform_say_what_is_missing(program: Program) ->
     assert "qemu's s390x" in failed.stderr
     assert "apt-get install qemu-user-static" in failed.stderr
     assert "2 | RUN true" in failed.stderr
+
+
+def test_named_contexts_replace_images_and_stages(program: Program) -> None:
+    program.build(program.project("FROM busybox\nRUN echo own > /which\n"), "-t", "own:1").ok()
+    project = program.project(
+        "FROM alpine AS a\nRUN cat /which\nFROM scratch AS replaced\nCOPY nothing /\nFROM replaced\nRUN cat /which\nCOPY --from=lib /f /f\nRUN cat /f\n",
+        name="named",
+    )
+    lib = program.root / "lib"
+    lib.mkdir()
+    (lib / "f").write_text("from-lib\n")
+    contexts = ["alpine=docker-image://chained", "chained=docker-image://own:1", "replaced=docker-image://own:1", f"lib={lib}"]
+    options = [word for context in contexts for word in ("--build-context", context)]
+    built = program.build(project, *options).ok()
+    assert built.output("2.1") == ["own"]
+    assert built.output("2.3") == ["from-lib"]
+    assert program.build(project, *options, "--target", "a").ok().cached == ["a.1"], "the same command on the same image"
+    whole = ["--build-context", "docker.io/library/alpine:latest=docker-image://own:1"]
+    assert program.build(project, *whole, "--target", "a").ok().executed == []
+
+
+def test_the_hostname_of_steps_may_be_chosen(program: Program) -> None:
+    project = program.project("FROM busybox\nRUN hostname\n")
+    assert program.build(project, "--build-arg", "BUILDKIT_SANDBOX_HOSTNAME=chosen").ok().output("0.1") == ["chosen"]

@@ -1,0 +1,4 @@
+FROM varnish:7.4
+ENV VARNISH_SIZE 2G
+ENV VARNISH_HTTP_PORT=8080
+COPY default.vcl /etc/varnish/
