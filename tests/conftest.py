@@ -11,8 +11,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "build"))
 
-from cache.run_dir import remove_tree
 from program import Program, make_busybox
+
+from cache.run_dir import remove_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

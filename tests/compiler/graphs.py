@@ -19,8 +19,9 @@ from compiler.options import BuildOptions
 from worker.operation import Run
 
 if TYPE_CHECKING:
-    from compiler.git_source import GitUrl
     from collections.abc import Mapping
+
+    from compiler.git_source import GitUrl
 
 AMD64 = Platform.parse("linux/amd64")
 RUN = Run(("true",), (), "/", "", "default", "host")

@@ -59,7 +59,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LmdbStore]:
 
 
 def wanted_paths(graph: Graph) -> set[str]:
-    """What the instructions take from the build context, with something in place of wildcards."""
+    """What the instructions take from the build context and from images, with something in place of wildcards."""
     found = set()
     for node in graph:
         inputs = [graph[name] for name in node.inputs]
@@ -69,11 +69,13 @@ def wanted_paths(graph: Graph) -> set[str]:
             taken = [(mount.input, mount.source) for mount in node.definition.mounts if mount.input is not None]
         else:
             continue
-        found |= {path for number, path in taken if inputs[number].definition == ContextSource("")}
+        found |= {path for number, path in taken if isinstance(inputs[number].definition, ContextSource | ImageSource)}
     return {path.replace("**/", "").replace("*", "x").replace("/./", "/").replace("../", "") for path in found}
 
 
 def fill(directory: Path, paths: set[str]) -> None:
+    """Make a directory with these files; what has others below it becomes a directory."""
+    directory.mkdir()
     for path in sorted(paths, key=lambda path: -path.count("/")):
         target = directory / path.strip("/")
         if not target.exists():

@@ -6,12 +6,13 @@ import os
 import subprocess
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from program import Program
 
 BASE = "FROM scratch AS base\nCOPY --from=busybox / /\nFROM base\n"
