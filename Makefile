@@ -9,13 +9,14 @@ RUN_PACKAGES := crun uidmap busybox-static git openssh-client
 TEST_PACKAGES := $(RUN_PACKAGES) runc skopeo umoci podman docker-registry apache2-utils erofs-utils e2fsprogs \
                  iproute2 attr curl openssl mmdebstrap
 
-.PHONY: help install demo lint test test-slow test-rootless bench proto clean
+.PHONY: help install demo lint test test-slow test-rootless conformance bench proto clean
 
 help:
 	@echo "make demo           install, then build, rebuild and run an example image"
 	@echo "make test           install, then the tests that take minutes at most"
 	@echo "make test-slow      the slow tests: large files, Debian bases, real nginx"
 	@echo "make test-rootless  a part of the tests and the demo as an ordinary user (needs root to make one)"
+	@echo "make conformance    builds the cases with docker and buildah, too, and compares (needs root)"
 	@echo "make lint           types and style"
 	@echo "make bench          measure"
 	@echo "make proto          generate the protobuf stubs"
@@ -62,6 +63,10 @@ test-slow: install $(VENV)/dev
 test-rootless: install $(VENV)/dev
 	$(call apt_install,$(TEST_PACKAGES))
 	tests/rootless.sh
+
+conformance: install $(VENV)/dev
+	$(call apt_install,$(TEST_PACKAGES) docker.io buildah)
+	$(SUDO) $(BIN)/python tests/conformance/compare.py
 
 bench: install
 	$(BIN)/python bench/run.py

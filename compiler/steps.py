@@ -99,7 +99,7 @@ def run_step(instruction: ast.Run, stage: StageBuilder, options: BuildOptions, i
         insecure=insecure,
     )
     declared = [(name, stage.scope.visible.get(name, value or "")) for name, value in stage.declared.items()]
-    return Step(operation, tuple(numbers.ids), history.run_text(argv, sorted(declared)))
+    return Step(operation, tuple(numbers.ids), history.run_text(argv, declared))
 
 
 def _argv(instruction: ast.Run, stage: StageBuilder) -> tuple[tuple[str, ...], tuple[Script, ...]]:

@@ -11,7 +11,7 @@ from cache.lmdb_store import LmdbStore
 from cache.reference import Reference
 from compiler.build import Builder
 from compiler.cli.options import Parser, Request, add_build_options, read_request
-from compiler.cli.streams import say
+from compiler.cli.streams import require_output, say
 from compiler.progress.events import Ended, Reporter, Warned
 from compiler.progress.open import MODES, open_reporter
 from compiler.progress.rawjson import RawJsonReporter
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from compiler.cli.outputs import Delivered
+    from compiler.export.output import Output
 
 
 def _parser() -> Parser:
@@ -53,11 +54,16 @@ def run(arguments: Sequence[str]) -> int:
     if (parsed.push or parsed.load) and not tags:
         raise UsageError("--push and --load need a name: -t NAME")
     mode = "quiet" if parsed.quiet else parsed.progress or request.progress
+    from compiler.cli.outputs import read_outputs
+
+    outputs = read_outputs(parsed, tags)
+    if mode == "quiet" or any(output.dest == "-" for output in outputs):
+        require_output()
     store = LmdbStore(request.store)
     try:
         reporter = open_reporter(mode, sys.stderr)
         try:
-            delivered = _build(store, request, parsed, tags, reporter)
+            delivered = _build(store, request, parsed, tags, outputs, reporter)
         finally:
             reporter.close()
     except BaseException:
@@ -70,12 +76,16 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _build(
-    store: LmdbStore, request: Request, parsed: argparse.Namespace, tags: tuple[Reference, ...], reporter: Reporter
+    store: LmdbStore,
+    request: Request,
+    parsed: argparse.Namespace,
+    tags: tuple[Reference, ...],
+    outputs: list[Output],
+    reporter: Reporter,
 ) -> Delivered:
     from compiler.checks.during_build import build_warnings, refuse_early
-    from compiler.cli.outputs import deliver, read_outputs
+    from compiler.cli.outputs import deliver
 
-    outputs = read_outputs(parsed, tags)
     started = time.monotonic()
     builder = Builder(store, reporter, request.jobs)
     try:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import os
-import signal
 import sys
-from typing import TYPE_CHECKING
 
-from cache.errors import BuildgraphError, EnvironmentProblem, UsageError, exit_code
-from compiler.cli import streams
-
+TYPE_CHECKING = False  # importing typing, or anything else here, takes milliseconds in which Ctrl-C is a traceback
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from cache.errors import BuildgraphError
 
 COMMANDS = {
     "build": "build an image from a Dockerfile",
@@ -39,18 +36,25 @@ def _terminate(*_: object) -> None:
 def entry() -> None:
     """The `buildgraph` program."""
     try:
+        from compiler.cli import streams
+
         # Before anything is opened: it would get the number of a standard stream that is closed.
         streams.prepare()
         code = main(sys.argv[1:])
         streams.finish()
-    except KeyboardInterrupt:
-        # While the first one was being dealt with, or before that: nothing that is worth a word.
-        os._exit(INTERRUPTED)
+    except KeyboardInterrupt as interrupt:
+        # While an earlier one was being dealt with, or before anything began.
+        os._exit(TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED)
     sys.exit(code)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; its exit code (docs/exit-codes in the README). Prints failures to stderr."""
+    import gc
+    import signal
+
+    from cache.errors import BuildgraphError, EnvironmentProblem
+
     try:
         signal.signal(signal.SIGTERM, _terminate)
         # Short-lived and with few cycles: collecting the youngest objects every 700 would take 15 ms of 20,000 files.
@@ -72,6 +76,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _fail(error: BuildgraphError) -> int:
+    from cache.errors import exit_code
     from compiler.cli.message import render
 
     sys.stderr.write(render(error))
@@ -79,13 +84,16 @@ def _fail(error: BuildgraphError) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    from cache.errors import UsageError
+    from compiler.cli.streams import say
+
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        streams.say(_help())
+        say(_help())
         return 0
     if arguments[0] in ("-V", "--version", "version"):
         from compiler.cli.version import version
 
-        streams.say(f"buildgraph {version()}\n")
+        say(f"buildgraph {version()}\n")
         return 0
     name = arguments[0]
     if name not in COMMANDS:

@@ -35,6 +35,14 @@ def prepare() -> None:
         sys.stdout.reconfigure(errors="replace")
 
 
+def require_output() -> None:
+    """Raises EnvironmentProblem if what is written to standard output would be lost; asked before a long build."""
+    try:
+        os.write(1, b"")
+    except OSError as error:
+        raise _unwritable(error) from None
+
+
 def say(text: str) -> None:
     """Write a result to standard output, now. Raises EnvironmentProblem, and BrokenPipeError if the reader is gone."""
     try:
@@ -43,8 +51,15 @@ def say(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        reason = "it is closed" if error.errno == errno.EBADF else error.strerror
-        raise EnvironmentProblem(f"cannot write to standard output: {reason}") from None
+        raise _unwritable(error) from None
+
+
+def _unwritable(error: OSError) -> EnvironmentProblem:
+    return EnvironmentProblem(f"cannot write to standard output: {_reason(error)}")
+
+
+def _reason(error: OSError) -> str:
+    return "it is closed" if error.errno == errno.EBADF else error.strerror or str(error)
 
 
 def read_input(limit: int) -> bytes:
@@ -52,8 +67,7 @@ def read_input(limit: int) -> bytes:
     try:
         return sys.stdin.buffer.read(limit)
     except OSError as error:
-        reason = "it is closed" if error.errno == errno.EBADF else error.strerror
-        raise EnvironmentProblem(f"cannot read standard input: {reason}") from None
+        raise EnvironmentProblem(f"cannot read standard input: {_reason(error)}") from None
 
 
 def finish() -> None:

@@ -41,13 +41,13 @@ def new_file(path: str) -> Iterator[int]:
     target = os.path.realpath(path)
     with writing(path):
         try:
-            mode = os.stat(target).st_mode
+            mode = os.stat(path).st_mode  # not of target: /dev/stdout leads to a pipe, whose name leads nowhere
         except FileNotFoundError:
             mode = stat.S_IFREG
         if stat.S_ISDIR(mode):
             raise UsageError(f"{path} is a directory; this output needs a file")
         if not stat.S_ISREG(mode):
-            fd = os.open(target, os.O_WRONLY | os.O_CLOEXEC)
+            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
             try:
                 yield fd
             finally:

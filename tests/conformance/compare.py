@@ -20,7 +20,7 @@ from buildah_engine import buildah
 from case import FOLDER, load
 from differences import differences
 from docker_engine import docker
-from engine import lacking
+from engine import lacking, mount_points
 from image_archive import read_image
 from program import make_busybox
 from runner import Runner
@@ -106,6 +106,8 @@ class Comparison:
         for start, reason in named.items():
             if re.match(rf"{re.escape(start)}[ :]", line):
                 return reason
+        if line.endswith(" is only there") and line.split()[0] in mount_points(case):
+            return "newer versions remove the mount points that they made"
         return next((reason for pattern, reason in engine.quirks if re.match(pattern, line)), "")
 
     def summary(self, total: int) -> int:

@@ -74,6 +74,8 @@ class Docker:
         command = [*self._docker, "build", "--progress=plain", *network, "-t", "case", *arguments]
         env = {"DOCKER_BUILDKIT": "1", **case.expect.get("env", {})}
         answer = run(command, stdin=stdin, env=env)
+        if "Cannot connect to the Docker daemon" in answer.message:
+            raise RuntimeError(f"dockerd ended while it built {case.name}")
         return run([*self._docker, "save", "-o", archive, "case"]) if answer.built else answer
 
     def add_base(self, base: Path) -> None:
@@ -108,3 +110,5 @@ def docker(folder: Path, base: Path) -> Iterator[Docker | None]:
     finally:
         daemon.terminate()
         daemon.wait(timeout=60)
+        # A daemon that died by itself leaves its data root mounted on itself.
+        subprocess.run(["umount", "-l", folder / "data"], capture_output=True, check=False)

@@ -52,6 +52,13 @@ def lacking(engine: Engine, case: Case) -> str:
     return next((reason for pattern, reason in engine.lacks if re.search(pattern, text, re.MULTILINE)), "")
 
 
+def mount_points(case: Case) -> set[str]:
+    """Targets of `RUN --mount` and the directories above them."""
+    targets = re.findall(r"(?:target|dst|destination)=/([^\s,'\"]+)", case.dockerfile.read_text("utf-8-sig"), re.IGNORECASE)
+    parts = [target.split("/") for target in targets]
+    return {"/" + "/".join(names[: count + 1]) for names in parts for count in range(len(names))}
+
+
 def run(command: Sequence[str | Path], *, stdin: bytes = b"", env: dict[str, str] | None = None) -> Answer:
     """One command of an engine."""
     try:

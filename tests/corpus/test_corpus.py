@@ -21,6 +21,7 @@ from compiler.session import Definition, Session
 from worker.operation import Copy, Pattern, Run
 
 if TYPE_CHECKING:
+    from compiler.git_source import GitUrl
     from collections.abc import Iterator
 
     from compiler.graph import Graph
@@ -49,6 +50,12 @@ class AnyImage:
 
     def named_context(self, name: str, platform: Platform) -> Image | ContextSource | None:
         return None
+
+    def main_context(self) -> ContextSource | ImageSource:
+        return ContextSource("")
+
+    def repository(self, url: GitUrl) -> ImageSource:
+        return ImageSource(url.remote, None, (), "")
 
 
 @pytest.fixture(scope="module")
