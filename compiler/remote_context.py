@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cache import encoding
 from cache.digest import Digest
 from cache.entry import FILE
-from cache.errors import CorruptLayer, StoreProblem, UsageError
+from cache.errors import StoreProblem, UsageError
 from cache.result import Layer
 from cache.store import Batch, NewFile
 from compiler.git_words import is_git
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 MAX_DOCKERFILE = 16 << 20
 _CHUNK = 1 << 20
-_TAR_HEADER = 512
 
 
 class RemoteContexts:
@@ -96,6 +95,7 @@ class RemoteContexts:
 
     def _archive(self, digest: Digest) -> Layer | None:
         from cache.layer_reader import decompress, import_layer
+        from worker.archive import is_tar
 
         key = f"archive:{digest}"
         record = self._store.get("fetches", key)
@@ -104,35 +104,12 @@ class RemoteContexts:
             if layer.tar is not None and self._store.has_blob(layer.tar):
                 return layer
         path = self._store.blob_path(digest)
-        if not _is_archive(path):
+        if not is_tar(_chunks(path)):
             return None
         layer, batch = self._library.write_layer(lambda fd: import_layer(decompress(_chunks(path)), fd))
         row = ("fetches", key, encoding.canonical(layer.to_json()))
         self._store.submit(batch._replace(records=(*batch.records, row)))  # type: ignore[arg-type]  # a literal
         return layer
-
-
-def _is_archive(path: str) -> bool:
-    """Whether a file, unpacked if it is compressed, begins as a tar does."""
-    from cache.layer_reader import decompress
-
-    head = b""
-    try:
-        for chunk in decompress(_chunks(path)):
-            head += chunk
-            if len(head) >= _TAR_HEADER:
-                break
-    except CorruptLayer:
-        return False
-    return len(head) >= _TAR_HEADER and (head[257:262] == b"ustar" or _old_tar(head))
-
-
-def _old_tar(head: bytes) -> bool:
-    try:
-        written = int(head[148:156].split(b"\0", 1)[0].strip() or b"-1", 8)
-    except ValueError:
-        return False
-    return written == sum(head[:148]) + sum(head[156:_TAR_HEADER]) + 8 * ord(" ")
 
 
 def _chunks(path: str) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ from cache.rootfs import Rootfs
 from worker.tree import RootfsTree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from cache.store import Store
     from worker.selection import Match
@@ -28,7 +28,7 @@ def unpack(tree: Tree, match: Match, store: Store) -> Tree | None:
     begins as a tar and is broken.
     """
     with tree.data(match.entry, match.number) as data:
-        if not _is_tar(data, match.entry.size):
+        if not is_tar(_chunks(data, match.entry.size)):
             return None
         path = store.scratch("archive")
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -36,10 +36,11 @@ def unpack(tree: Tree, match: Match, store: Store) -> Tree | None:
     return RootfsTree(Rootfs([made.index]), lambda _: fd)
 
 
-def _is_tar(data: Data, size: int) -> bool:
+def is_tar(chunks: Iterable[bytes]) -> bool:
+    """Whether a file, unpacked if it is compressed, begins as a tar does: with a header whose checksum is right."""
     head = b""
     try:
-        for chunk in decompress(_chunks(data, size)):
+        for chunk in decompress(chunks):
             head += chunk
             if len(head) >= _HEADER:
                 break

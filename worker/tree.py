@@ -93,7 +93,7 @@ class RootfsTree:
         yield Data(self._open_tar(number), entry.offset)
 
 
-class FileTree:
+class FileTree(RootfsTree):
     """One file under one name: a downloaded blob or a heredoc."""
 
     def __init__(self, entry: Entry, open_file: Callable[[], int]) -> None:
@@ -101,21 +101,8 @@ class FileTree:
         from cache.index import Index
         from cache.rootfs import Rootfs
 
-        assert entry.kind == FILE
-        self._rootfs = Rootfs([Index([entry])])
+        super().__init__(Rootfs([Index([entry])]), lambda _: -1)
         self._open_file = open_file
-
-    def resolve(self, path: str) -> Resolution:
-        return self._rootfs.resolve(path)
-
-    def listdir(self, path: str) -> list[str]:
-        return self._rootfs.listdir(path)
-
-    def walk(self, path: str) -> Iterator[tuple[Entry, int]]:
-        return self._rootfs.walk(path)
-
-    def digest(self, path: str) -> str:
-        return walk_digest(self, path)
 
     @contextlib.contextmanager
     def data(self, entry: Entry, number: int) -> Iterator[Data]:

@@ -313,3 +313,14 @@ def test_secret_arguments_are_not_in_the_history(program: Program) -> None:
     texts = [line["created_by"] for line in program.config("h:1")["history"]]
     assert texts[-1] == "RUN |2 API_TOKEN VERSION=7 /bin/sh -c echo $VERSION ${#API_TOKEN} # buildkit"
     assert not any("verysecret" in text for text in texts)
+
+
+def test_runc_in_place_of_crun(tmp_path: Path, busybox: Path) -> None:
+    from program import Program
+
+    program = Program(tmp_path, busybox, {"BUILDGRAPH_RUNTIME": "runc"})
+    lines = "RUN grep -E '^(CapEff|Seccomp):' /proc/self/status; hostname; echo kept > /kept\nRUN cat /kept; exit 4\n"
+    failed = program.build(program.project(BASE + lines)).failed(1)
+    assert failed.output("1.1") == ["CapEff:\t00000000a80405fb", "Seccomp:\t2", "buildkitsandbox"]
+    assert failed.output("1.2") == ["kept"]
+    assert "exit code 4" in failed.stderr

@@ -57,5 +57,5 @@ def _history(image: Image, plain: Callable[[str], str]) -> list[tuple[str, bool]
     return [
         (plain(line.get("created_by", "")), bool(line.get("empty_layer")))
         for line in lines
-        if not line.get("created_by", "").startswith("FROM ") and not line.get("comment", "").startswith("Imported")
+        if not line.get("created_by", "").upper().startswith("FROM ") and not line.get("comment", "").startswith("Imported")
     ]

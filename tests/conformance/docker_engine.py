@@ -50,7 +50,8 @@ _QUIRKS = (
 def plain_history(text: str) -> str:
     """Without what newer versions write otherwise: flags of COPY, values of ARG, ports, the start interval."""
     text = re.sub(r"^(COPY|ADD)( --\S+)+", r"\1", text)
-    text = re.sub(r"^(ARG [^=]+)=.*", r"\1", text)
+    if text.startswith("ARG "):
+        text = re.sub(r"=\S*", "", text)
     text = re.sub(r"^EXPOSE \[(.*)\]", r"EXPOSE \1", text)
     if text.startswith("EXPOSE map["):
         text = "EXPOSE " + text.removeprefix("EXPOSE map[").removesuffix("]").replace(":{}", "")
