@@ -23,7 +23,7 @@ class Lookup:
         """Node id → recipe key in; node id → Result out, for those that are known."""
         contents = self._store.get_many("recipes", set(recipes.values()))
         # A damaged record becomes a key that no result has.
-        wanted = {node: contents[key].decode("ascii", "replace") for node, key in recipes.items() if key in contents}
+        wanted = {node: contents[key].decode("ascii", "replace") for node, key in recipes.items() if contents.get(key)}
         records = self._store.get_many("results", set(wanted.values()))
         found = {}
         for node, content in wanted.items():
