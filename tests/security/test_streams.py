@@ -29,8 +29,16 @@ def shell(program: Program, redirections: str, *arguments: str | Path, **env: st
     return done
 
 
-@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "0<&- 1>&-", "0<&- 1>&- 2>&-"])
-@pytest.mark.parametrize("output", [["-o", "type=tar"], ["-o", "type=oci,dest=-"], ["-q"]])
+@pytest.mark.parametrize(
+    ("closed", "output"),
+    [
+        ("0<&-", ["-o", "type=tar"]),
+        ("1>&-", ["-o", "type=tar"]),
+        ("0<&- 1>&-", ["-o", "type=oci,dest=-"]),
+        ("0<&- 1>&-", ["-q"]),
+        ("0<&- 1>&- 2>&-", ["-o", "type=tar"]),
+    ],
+)
 def test_closed_streams_cost_the_output_and_never_the_store(program: Program, closed: str, output: list[str]) -> None:
     project = program.project(COPY, {"a": "x" * 100_000})
     program.build(project).ok()
@@ -55,7 +63,7 @@ def test_a_dockerfile_from_a_closed_stdin(program: Program) -> None:
     assert "cannot read standard input: it is closed" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["build", "--help"], ["image", "ls"], ["image", "ls", "--help"], ["cache", "du"], ["plan"], ["build", "-q"], ["check"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["build", "--help"], ["image", "ls"], ["cache", "du"], ["plan"], ["build", "-q"], ["check"]])
 def test_a_full_stdout_is_an_error(program: Program, arguments: list[str]) -> None:
     words = [*arguments, program.project(COPY, {"a": ""})] if arguments[0] in ("plan", "check") or "-q" in arguments else arguments
     done = shell(program, ">/dev/full", *words)
@@ -121,7 +129,7 @@ def test_ctrl_c_at_any_time_is_no_traceback(program: Program) -> None:
     )
     project = program.project("FROM scratch AS base\nCOPY --from=busybox / /\nFROM base\nRUN sleep 20\n")
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    for delay in (0.02, 0.04, 0.06, 0.08, 0.12, 0.2):
+    for delay in (0.02, 0.05, 0.1, 0.2):
         arguments = [sys.executable, "-c", code, str(delay), "build", str(project), *program.base()]
         began = time.monotonic()
         done = subprocess.run(arguments, cwd=root, env=program.env, capture_output=True, text=True, timeout=60, check=False)
