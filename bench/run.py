@@ -166,7 +166,8 @@ def main() -> int:
             slow = case.limit is not None and median > case.limit
             broken += slow
             limit = "" if case.limit is None else f"{case.limit:7.1f}s"
-            print(f"{case.name:36} {median:7.3f}s {min(times):7.3f}s {limit:>8}{'  too slow' if slow else ''}", flush=True)
+            mark = "  too slow" if slow else ""
+            print(f"{case.name:36} {median:7.3f}s {min(times):7.3f}s {limit:>8}{mark}", flush=True)
     finally:
         if not arguments.keep:
             shutil.rmtree(place, ignore_errors=True)
