@@ -151,3 +151,12 @@ def test_two_builds_at_once_run_equal_steps_once(program: Program) -> None:
     assert [code for _, code in ended] == [0, 0, 0], ended
     ran = sum(text.count('"id": "1.1", "status": "done"') or text.count('"id":"1.1","status":"done"') for text, _ in ended)
     assert ran == 1
+
+
+def test_the_store_can_be_cleared(each_way: Program) -> None:
+    project = each_way.project(BASE + "FROM base\nRUN --mount=type=cache,target=/c mkdir -p /c/d /x && chown -R 1000:1000 /c/d /x && chmod 0 /c/d\n")
+    each_way.build(project, "-t", "x:1").ok()
+    each_way.call("cache", "clear").ok()
+    assert list(each_way.store.iterdir()) == []
+    assert len(each_way.build(project).ok().executed) == 2
+    assert "is no store" in each_way.call("cache", "clear", "--store", project).failed(2).stderr

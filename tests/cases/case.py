@@ -60,7 +60,7 @@ class Case:
             return self.dockerfile.read_bytes()
         if kind in ("tar", "tar.gz"):
             buffer = io.BytesIO()
-            with tarfile.open(fileobj=buffer, mode="w") as tar:
+            with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
                 tar.add(context, ".")
                 tar.add(self.dockerfile, "Dockerfile")
             return gzip.compress(buffer.getvalue()) if kind == "tar.gz" else buffer.getvalue()

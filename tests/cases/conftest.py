@@ -30,7 +30,7 @@ def outcomes(
     cases = {case.name: case for case in wanted if isinstance(case, Case)}
     with services(folder / "services", FOLDER / "served") as places:
         runner = Runner(folder, busybox, places)
-        with ThreadPoolExecutor((os.cpu_count() or 1) + 1) as pool:
+        with ThreadPoolExecutor(2 * (os.cpu_count() or 1) + 1) as pool:
             yield {name: pool.submit(runner.build, case) for name, case in cases.items()}
             pool.shutdown(cancel_futures=True)
 

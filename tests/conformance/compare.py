@@ -104,7 +104,8 @@ class Comparison:
         """Why this difference is meant or theirs, "" if nothing says so."""
         named: dict[str, str] = case.expect.get("differs", {}).get(engine.name, {})
         for start, reason in named.items():
-            if re.match(rf"{re.escape(start)}[ :]", line):
+            below = ".*" if start.endswith("/") else ""
+            if re.match(rf"{re.escape(start)}{below}[ :]", line):
                 return reason
         if line.endswith(" is only there") and line.split()[0] in mount_points(case):
             return "newer versions remove the mount points that they made"

@@ -54,7 +54,9 @@ def lacking(engine: Engine, case: Case) -> str:
 
 def mount_points(case: Case) -> set[str]:
     """Targets of `RUN --mount` and the directories above them."""
-    targets = re.findall(r"(?:target|dst|destination)=/([^\s,'\"]+)", case.dockerfile.read_text("utf-8-sig"), re.IGNORECASE)
+    text = case.dockerfile.read_text("utf-8-sig")
+    targets = re.findall(r"(?:target|dst|destination)=/([^\s,'\"]+)", text, re.IGNORECASE)
+    targets += ["run/secrets"] if "type=secret" in text else []
     parts = [target.split("/") for target in targets]
     return {"/" + "/".join(names[: count + 1]) for names in parts for count in range(len(names))}
 

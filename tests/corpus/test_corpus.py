@@ -21,9 +21,9 @@ from compiler.session import Definition, Session
 from worker.operation import Copy, Pattern, Run
 
 if TYPE_CHECKING:
-    from compiler.git_source import GitUrl
     from collections.abc import Iterator
 
+    from compiler.git_source import GitUrl
     from compiler.graph import Graph
 
 FILES = sorted(Path(__file__).parent.glob("*.Dockerfile"))
