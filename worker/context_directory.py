@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import marshal
 import os
 import stat
@@ -101,7 +102,11 @@ class ContextDirectory:
 
     def _memory(self) -> dict[str, list[str]]:
         if self._known is None:
-            self._known = {} if self._remembered is None else encoding.parse(self._remembered[2 * _HASH :])
+            self._known = {}
+            # A damaged record is as good as none: the files are hashed again.
+            with contextlib.suppress(*encoding.UNREADABLE):
+                value = encoding.parse(self._remembered[2 * _HASH :]) if self._remembered else {}
+                self._known = {name: [str(digest), str(stamp)] for name, (digest, stamp) in value.items()}
         return self._known
 
     def _sign(self) -> str:

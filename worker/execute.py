@@ -108,9 +108,11 @@ class Executor:
         key = encoding.key("output", [key_form(action.operation), layer.content])
         record = self._store.get("outputs", key)
         if record is not None:
-            earlier = Layer.from_json(encoding.parse(record))
-            if earlier.diff_id == layer.diff_id or (earlier.tar is not None and self._store.has_blob(earlier.tar)):
-                return earlier, Batch()
+            # One that cannot be read, or of which something is gone, is as good as none.
+            with contextlib.suppress(*encoding.UNREADABLE):
+                earlier = Layer.from_json(encoding.parse(record))
+                if all(blob is not None and self._store.has_blob(blob) for blob in (earlier.tar, earlier.listing)):
+                    return earlier, Batch()
         mine: tuple[Table, str, bytes] = ("outputs", key, encoding.canonical(layer.to_json()))
         return layer, batch._replace(records=(*batch.records, mine))
 
