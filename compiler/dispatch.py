@@ -20,6 +20,7 @@ from worker.action import Action, Cancelled, Order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from concurrent.futures import Future
 
     from cache.result import Layer, Result
     from cache.store import Table
@@ -148,15 +149,22 @@ class Dispatcher:
         )
         if held is None:
             raise Cancelled
-        with held:
+        try:
             # Whoever held the lease before may just have made it.
             known = None if forced else session.lookup.by_content(key)
             if known is not None:
-                self._finish_known(node, key, known, "made by another build meanwhile")
-                return known
-            return self._execute(node, key)
+                written = self._finish_known(node, key, known, "made by another build meanwhile")
+                result = known
+            else:
+                result, written = self._execute(node, key)
+        except BaseException:
+            held.release()
+            raise
+        # Other builds see the result once it is written: who gets the lease before that would make it again.
+        written.add_done_callback(lambda _: held.release())
+        return result
 
-    def _execute(self, node: Node, key: str) -> Result:
+    def _execute(self, node: Node, key: str) -> tuple[Result, Future[None]]:
         session = self._session
         self._reporter.report(Started(node.id))
         began = time.monotonic()
@@ -181,10 +189,10 @@ class Dispatcher:
             raise
         seconds = time.monotonic() - began
         self.ran.append(node.id)
-        self._note(node, key, seconds)
+        written = self._note(node, key, seconds)
         size = result.layer.tar.size if result.layer is not None and result.layer.tar is not None else None
         self._reporter.report(Finished(node.id, "done", seconds, size, ""))
-        return result
+        return result, written
 
     def _layers(self, name: str) -> tuple[Layer, ...]:
         return layers_of(self._session.graph, name, self._plan.results)
@@ -192,14 +200,18 @@ class Dispatcher:
     def _tell_waiting(self, node: Node) -> None:
         self._reporter.report(Waiting(node.id, "another build is making this"))
 
-    def _finish_known(self, node: Node, key: str, result: Result, note: str) -> None:
-        self._note(node, key, None)
+    def _finish_known(self, node: Node, key: str, result: Result, note: str) -> Future[None]:
+        written = self._note(node, key, None)
         size = result.layer.tar.size if result.layer is not None and result.layer.tar is not None else None
         self._reporter.report(Finished(node.id, "cached", 0.0, size, note))
+        return written
 
-    def _note(self, node: Node, key: str, seconds: float | None) -> None:
-        """Record the recipe key, so that next time no content needs to be known, and how long it took."""
+    def _note(self, node: Node, key: str, seconds: float | None) -> Future[None]:
+        """Record the recipe key, so that next time no content needs to be known, and how long it took.
+
+        Done when this, and everything that was submitted before, is written.
+        """
         session = self._session
         recipe: tuple[Table, str, bytes] = ("recipes", session.keys.recipe(node.id), key.encode())
         parts = session.keys.parts(node.id)
-        session.store.submit(Batch(records=(recipe, *session.records.ran(node, parts, seconds))))
+        return session.store.submit(Batch(records=(recipe, *session.records.ran(node, parts, seconds))))
