@@ -15,10 +15,15 @@ class Below:
     """
 
     def __init__(self, root: int) -> None:
-        """root: a descriptor of the directory, which stays the caller's."""
+        """root: a descriptor of the directory, which is closed with this object."""
         self._root = root
         self._lock = threading.Lock()
         self._last = ("", -1)
+
+    def __del__(self) -> None:
+        os.close(self._root)
+        if self._last[0]:
+            os.close(self._last[1])
 
     def open(self, path: str, flags: int) -> int:
         """A descriptor; O_NOFOLLOW, O_CLOEXEC and O_NONBLOCK are added. Raises OSError."""

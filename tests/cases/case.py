@@ -48,7 +48,7 @@ class Case:
     def arguments(self, context: Path, places: Mapping[str, str]) -> list[str]:
         """The arguments of `build`: context, Dockerfile and options. places: what `{web}` and the like stand for."""
         known = {"context": str(context), "dockerfile": str(self.dockerfile), "case": str(self.folder), **places}
-        words = self.expect.get("build", ["{context}", "-f", "{dockerfile}"]) + self.expect.get("options", [])
+        words: list[str] = self.expect.get("build", ["{context}", "-f", "{dockerfile}"]) + self.expect.get("options", [])
         for name, value in known.items():
             words = [word.replace(f"{{{name}}}", value) for word in words]
         return words

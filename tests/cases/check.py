@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from case import Case
     from image_archive import Image, Node
 
-ABSENT = (None, "", [], {}, False, 0)
+ABSENT: tuple[Any, ...] = (None, "", [], {}, False, 0)
 """Values of a config that mean the same as leaving the field out."""
 
 

@@ -30,11 +30,20 @@ class Engine(Protocol):
     difference → why it is no error of ours. history: brings a line of history into a form that all versions of the
     engine would write; None if its texts are of another kind altogether."""
 
-    name: str
-    version: str
-    lacks: Sequence[tuple[str, str]]
-    quirks: Sequence[tuple[str, str]]
-    history: Callable[[str], str] | None
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def lacks(self) -> Sequence[tuple[str, str]]: ...
+
+    @property
+    def quirks(self) -> Sequence[tuple[str, str]]: ...
+
+    @property
+    def history(self) -> Callable[[str], str] | None: ...
 
     def build(self, case: Case, arguments: list[str], stdin: bytes, archive: Path) -> Answer:
         """Build, and write the image as `docker save` does."""
