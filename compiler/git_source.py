@@ -87,6 +87,12 @@ class GitRepositories:
         self._library = library
         self._commits: dict[tuple[str, str], str] = {}
 
+    def time(self, url: GitUrl) -> int:
+        """When the commit was made: seconds since the epoch. Raises as `layer`."""
+        _, commit = self.layer(url)
+        record = self._store.get("fetches", f"git-time:{commit}")
+        return int(record) if record is not None else 0
+
     def layer(self, url: GitUrl) -> tuple[Layer, str]:
         """The files as one layer that belongs to root, and the commit. Raises RemoteError, DefinitionError."""
         commit = self._commit(url)
@@ -98,9 +104,10 @@ class GitRepositories:
             layer = Layer.from_json(encoding.parse(record))
             if layer.tar is not None and self._store.has_blob(layer.tar):
                 return layer, commit
-        layer, batch = self._check_out(url, commit)
+        layer, batch, made_at = self._check_out(url, commit)
         row = ("fetches", key, encoding.canonical(layer.to_json()))
-        self._store.submit(batch._replace(records=(*batch.records, row)))  # type: ignore[arg-type]  # a literal
+        time = ("fetches", f"git-time:{commit}", str(made_at).encode())
+        self._store.submit(batch._replace(records=(*batch.records, row, time)))  # type: ignore[arg-type]  # literals
         return layer, commit
 
     def _commit(self, url: GitUrl) -> str:
@@ -123,7 +130,8 @@ class GitRepositories:
             self._commits[url.remote, url.ref] = known
         return known
 
-    def _check_out(self, url: GitUrl, commit: str) -> tuple[Layer, Batch]:
+    def _check_out(self, url: GitUrl, commit: str) -> tuple[Layer, Batch, int]:
+        """The layer, what makes it durable, and the time of the commit."""
         place = self._store.scratch("git")
         os.mkdir(place, 0o700)
         self._git("init", "--quiet", "--template=", place)
@@ -134,6 +142,7 @@ class GitRepositories:
             # Not every server gives out a commit by its id; then all of it is needed.
             self._git("fetch", "--quiet", "--tags", "origin", "+refs/heads/*:refs/remotes/origin/*", at=place)
         self._git("checkout", "--quiet", "--detach", commit, "--", at=place)
+        made_at = int(self._git("log", "-1", "--format=%ct", commit, "--", at=place).strip() or 0)
         if url.submodules:
             self._git("submodule", "--quiet", "update", "--init", "--recursive", "--depth=1", at=place)
         if not url.keep:
@@ -144,7 +153,8 @@ class GitRepositories:
             raise DefinitionError(f"{url.remote} has no directory {url.subdir!r} at {commit[:12]}")
         plan = CopyPlan(self._library.rootfs(()), owner=(0, 0), mode="", now=0)
         plan.content("", tree, found.path)
-        return self._library.write_layer(lambda fd: write_plan(plan, fd))
+        layer, batch = self._library.write_layer(lambda fd: write_plan(plan, fd))
+        return layer, batch, made_at
 
     def _git(self, *arguments: str, at: str = "/") -> str:
         program = shutil.which("git")

@@ -27,8 +27,9 @@ class BuildOptions(NamedTuple):
     """Everything that can change what is built; how and where it is built is not here.
 
     contexts: (name, value) of --build-context. hosts: `NAME:IP` of --add-host. source_date_epoch: seconds, None if
-    not given. no_cache_stages: stages whose steps always run again. pull: resolve tags anew. allow: entitlements, as
-    security.insecure.
+    not given. epoch_source: what has the time that it shall be instead: `context`, a named context or a stage that only
+    adds one thing from elsewhere. no_cache_stages: stages whose steps always run again. pull: resolve tags anew. allow:
+    entitlements, as security.insecure.
     """
 
     platform: Platform
@@ -44,6 +45,7 @@ class BuildOptions(NamedTuple):
     no_cache_stages: tuple[str, ...] = ()
     pull: bool = False
     source_date_epoch: int | None = None
+    epoch_source: str = ""
     secrets: tuple[SecretSource, ...] = ()
     ssh: tuple[SshSource, ...] = ()
     allow: tuple[str, ...] = ()

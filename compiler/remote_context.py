@@ -58,6 +58,14 @@ class RemoteContexts:
         digest = self._http.get(where, "").digest if "://" in where else self._import(where)
         return self._archive(digest)
 
+    def time(self, where: str) -> int:
+        """When a commit was made, or a server says that a file was modified; 0 if it does not say."""
+        if is_git(where):
+            from compiler.git_source import parse_git_url
+
+            return self.git.time(parse_git_url(where))
+        return self._http.get(where, "").modified
+
     def text(self, where: str) -> bytes:
         """The bytes of a URL that is a Dockerfile itself."""
         digest = self._http.get(where, "").digest

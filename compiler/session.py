@@ -70,6 +70,10 @@ class Session:
         if source is None:
             raise UsageError("there is no Dockerfile to build")
         self.dockerfile: Dockerfile = parse_dockerfile(source)
+        if options.epoch_source:
+            from compiler.epoch import resolve_epoch
+
+            options = self.options = resolve_epoch(options, self.dockerfile, remote, definition.remote)
         lowering = Lowering(self.dockerfile, options, self.sources)
         self.graph: Graph = lowering.graph
         self.proxies = lowering.proxies

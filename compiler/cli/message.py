@@ -12,6 +12,12 @@ from worker.action import CommandFailed
 if TYPE_CHECKING:
     from cache.errors import BuildgraphError
 
+REFERENCE = "https://docs.docker.com/reference/dockerfile/"
+KEYWORDS = frozenset(
+    "add arg cmd copy entrypoint env expose from healthcheck label maintainer onbuild run shell stopsignal user volume "
+    "workdir".split()
+)
+
 
 def render(error: BuildgraphError) -> str:
     """Text for stderr, ending in a newline."""
@@ -21,6 +27,9 @@ def render(error: BuildgraphError) -> str:
         lines += ["  last output:", *(f"  │ {printable(line)}" for line in cause.tail), ""]
     if isinstance(cause, DockerfileError):
         lines += [f"error: {cause.render()}"]
+        page = reference_page(cause)
+        if page:
+            lines += [f"see: {page}"]
     elif isinstance(error, FailedAt) and error.span is not None:
         lines += [f"error: {error.span}: {cause.message}", error.span.excerpt()]
     else:
@@ -29,3 +38,11 @@ def render(error: BuildgraphError) -> str:
         lines += [f"hint: {cause.hint}"]
     # Names out of a Dockerfile, a directory or a registry's answer may hold anything.
     return printable_lines("\n".join(lines)) + "\n"
+
+
+def reference_page(error: DockerfileError) -> str:
+    """Where the instruction that an error points at is described, "" if it points at none."""
+    lines = error.span.source.lines()
+    words = lines[error.span.first_line - 1].split() if 0 < error.span.first_line <= len(lines) else []
+    keyword = words[0].lower() if words else ""
+    return f"{REFERENCE}#{keyword}" if keyword in KEYWORDS else ""

@@ -82,6 +82,7 @@ def read_request(arguments: argparse.Namespace) -> Request:
         raise UsageError(f"--jobs {arguments.jobs}: it must be from 1 to {settings.MAX_JOBS}")
     names = ",".join(arguments.platform) or defaults.platform
     platforms = list(dict.fromkeys(Platform.parse(name.strip()) for name in names.split(",") if name.strip()))
+    epoch, epoch_source = _epoch(_build_args(arguments.build_arg))
     options = BuildOptions(
         platform=platforms[0] if platforms else Platform.here(),
         target=arguments.target,
@@ -95,7 +96,8 @@ def read_request(arguments: argparse.Namespace) -> Request:
         no_cache=arguments.no_cache,
         no_cache_stages=tuple(name.lower() for text in arguments.no_cache_filter for name in text.split(",")),
         pull=arguments.pull,
-        source_date_epoch=_epoch(_build_args(arguments.build_arg)),
+        source_date_epoch=epoch,
+        epoch_source=epoch_source,
         secrets=tuple(_secret(text) for text in arguments.secret),
         ssh=tuple(_ssh(text) for text in arguments.ssh),
         allow=tuple(_allowed(text) for text in arguments.allow),
@@ -226,13 +228,14 @@ def _ulimit(text: str) -> tuple[str, int, int]:
     return name.lower(), int(soft), int(hard)
 
 
-def _epoch(build_args: dict[str, str]) -> int | None:
+def _epoch(build_args: dict[str, str]) -> tuple[int | None, str]:
+    """SOURCE_DATE_EPOCH as seconds, or the name of what has the time."""
     text = build_args.get("SOURCE_DATE_EPOCH", os.environ.get("SOURCE_DATE_EPOCH", ""))
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 11):
+    if text.isascii() and text.isdigit() and len(text) <= 11:
+        return int(text), ""
+    if text and not text[0].isalpha():
         raise UsageError(f"SOURCE_DATE_EPOCH={text} is not a number of seconds")
-    return int(text)
+    return None, text
 
 
 def _ssh(text: str) -> SshSource:

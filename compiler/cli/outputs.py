@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from compiler.session import Session
 
 
+MULTI_PLATFORM = "BUILDKIT_MULTI_PLATFORM"
+"""The build argument that asks for an index also around a single image."""
+
+
 class Delivered(NamedTuple):
     """image_id: `sha256:…` of the config, which names the image whatever its layers are compressed with."""
 
@@ -98,7 +102,7 @@ def _keep(session: Session, image: BuiltImage, tags: tuple[Reference, ...]) -> N
 
 
 def _export(output: Output, images: list[BuiltImage], session: Session, reporter: Reporter) -> Exported:
-    from compiler.export.export import export, export_index
+    from compiler.export.export import export_index
 
     name = f"exporting as {output.type}"
     started = time.monotonic()
@@ -108,14 +112,10 @@ def _export(output: Output, images: list[BuiltImage], session: Session, reporter
         reporter.report(Task(text, "done", 0.0))
 
     try:
-        if len(images) > 1:
-            exported = export_index(
-                output, images, store=session.store, library=session.library, images=session.images, report=tell
-            )
-        else:
-            exported = export(
-                output, images[0], store=session.store, library=session.library, images=session.images, report=tell
-            )
+        exported = export_index(
+            output, images, store=session.store, library=session.library, images=session.images, report=tell,
+            always_index=dict(session.options.build_args).get(MULTI_PLATFORM, "0").lower() in ("1", "true"),
+        )  # fmt: skip
     except BaseException:
         reporter.report(Task(name, "failed", time.monotonic() - started))
         raise

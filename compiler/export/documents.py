@@ -61,7 +61,7 @@ def build_documents(images: Sequence[BuiltImage], forms: Mapping[str, Descriptor
     manifests = tuple(
         build_manifest(image, [forms[layer.diff_id] for layer in image.layers], style) for image in images
     )
-    if len(manifests) == 1:
+    if len(manifests) == 1 and not style.always_index:
         return Documents(manifests)
     docker = style.docker and all(one.descriptor.media_type == DOCKER_MANIFEST for one in manifests)
     kind = DOCKER_INDEX if docker else OCI_INDEX

@@ -60,12 +60,13 @@ def export_index(
     epoch: int | None = None,
     stdout: int = STDOUT_FD,
     compressor: Compressor | None = None,
+    always_index: bool = False,
 ) -> Exported:
     """`export` for the same image on several platforms, at least one.
 
     More than one go out as an index that lists them in the order given, and as files in a directory for each platform
     (`linux_arm_v7`) unless the output says platform-split=false. The names are those of the first. One alone is an
-    image without an index.
+    image without an index, unless always_index asks for one.
     """
     if len(built) > 1 and output.type == "docker":
         raise UsageError("docker exporter does not currently support exporting manifest lists", hint="use type=oci")
@@ -81,7 +82,7 @@ def export_index(
         report("rewrite-timestamp=true has no effect without SOURCE_DATE_EPOCH")
     compressor = compressor or Compressor(library, images)
     compression = _compression(output)
-    style = _style(output)
+    style = _style(output)._replace(always_index=always_index)
     if output.type in ("image", "registry"):
         return _name_and_push(output, built, store, images, compressor, compression, style, report)
     if output.type in ("local", "tar"):

@@ -28,12 +28,13 @@ class BuiltManifest(NamedTuple):
 class ManifestStyle(NamedTuple):
     """docker: docker's media types instead of OCI's, for old registries; not where a layer is zstd, which has none.
 
-    annotations: of every manifest; index_annotations: of the index over several.
+    annotations: of every manifest; index_annotations: of the index over several. always_index: one image gets one too.
     """
 
     docker: bool = False
     annotations: tuple[tuple[str, str], ...] = ()
     index_annotations: tuple[tuple[str, str], ...] = ()
+    always_index: bool = False
 
 
 def build_manifest(image: BuiltImage, layers: Sequence[Descriptor], style: ManifestStyle) -> BuiltManifest:

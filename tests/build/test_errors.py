@@ -17,7 +17,7 @@ BASE = "FROM scratch AS base\nCOPY --from=busybox / /\nFROM base\n"
 
 WRONG = {
     "unknown instruction": (BASE + "RUNN true\n", 3, ["unknown instruction RUNN, did you mean RUN?", "4 | RUNN true"]),
-    "missing source": (BASE + "COPY nothere /x\n", 3, ["no 'nothere' to copy", "4 | COPY nothere /x"]),
+    "missing source": (BASE + "COPY nothere /x\n", 3, ["no 'nothere' to copy", "4 | COPY nothere /x", "see: https://docs.docker.com/reference/dockerfile/#copy"]),
     "unknown stage": (BASE + "COPY --from=UPPER/case /x /x\n", 3, ["4 | COPY --from=UPPER/case"]),
     "later stage": ("FROM scratch AS a\nCOPY --from=b /x /\nFROM scratch AS b\nFROM a\n", 3, ["b comes later", "2 | COPY"]),
     "itself": ("FROM scratch AS a\nCOPY --from=a /x /\n", 3, ["cycle", "2 | COPY --from=a"]),

@@ -300,3 +300,12 @@ def test_named_contexts_replace_images_and_stages(program: Program) -> None:
 def test_the_hostname_of_steps_may_be_chosen(program: Program) -> None:
     project = program.project("FROM busybox\nRUN hostname\n")
     assert program.build(project, "--build-arg", "BUILDKIT_SANDBOX_HOSTNAME=chosen").ok().output("0.1") == ["chosen"]
+
+
+def test_an_index_around_one_image_on_request(program: Program) -> None:
+    layout = program.root / "layout"
+    program.build(program.project("FROM busybox\n"), "--build-arg", "BUILDKIT_MULTI_PLATFORM=1", "-t", "one:1", "-o", f"type=oci,tar=false,dest={layout}").ok()
+    top = json.loads((layout / "index.json").read_text())["manifests"][0]
+    assert top["mediaType"] == "application/vnd.oci.image.index.v1+json"
+    inner = json.loads((layout / "blobs/sha256" / top["digest"].removeprefix("sha256:")).read_text())
+    assert len(inner["manifests"]) == 1

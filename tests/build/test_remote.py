@@ -168,3 +168,18 @@ def test_an_archive_or_a_dockerfile_on_stdin(program: Program) -> None:
     assert "plain" in plain.stderr
     beside = program.call("build", "-f", "-", program.project("", {"g": "beside\n"}), *program.base(), "--progress", "plain", input=b"FROM busybox\nCOPY g /\nRUN cat /g\n").ok()
     assert "beside" in beside.stderr
+
+
+def test_source_date_epoch_may_be_the_time_of_a_source(program: Program, repository: tuple[str, Path], web: tuple[str, Path]) -> None:
+    url, work = repository
+    committed = int(git(work, "log", "-1", "--format=%ct"))
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(committed))
+    program.call("build", url, *program.base(), "--build-arg", "SOURCE_DATE_EPOCH=context", "-t", "e:1").ok()
+    assert program.config("e:1")["created"] == stamp
+    (web[1] / "file").write_text("x")
+    os.utime(web[1] / "file", (1_600_000_000, 1_600_000_000))
+    project = program.project(f"FROM scratch AS src\nADD {web[0]}/file /f\nFROM scratch\nCOPY --from=src /f /f\n")
+    program.build(project, "--build-arg", "SOURCE_DATE_EPOCH=src", "-t", "e:2").ok()
+    assert program.config("e:2")["created"] == "2020-09-13T12:26:40Z"
+    failed = program.build(project, "--build-arg", "SOURCE_DATE_EPOCH=context").failed(2)
+    assert "only what comes from git or the web" in failed.stderr
