@@ -14,8 +14,26 @@ if TYPE_CHECKING:
 
 REFERENCE = "https://docs.docker.com/reference/dockerfile/"
 KEYWORDS = frozenset(
-    "add arg cmd copy entrypoint env expose from healthcheck label maintainer onbuild run shell stopsignal user volume "
-    "workdir".split()
+    [
+        "add",
+        "arg",
+        "cmd",
+        "copy",
+        "entrypoint",
+        "env",
+        "expose",
+        "from",
+        "healthcheck",
+        "label",
+        "maintainer",
+        "onbuild",
+        "run",
+        "shell",
+        "stopsignal",
+        "user",
+        "volume",
+        "workdir",
+    ]
 )
 
 
