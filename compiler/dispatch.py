@@ -35,7 +35,7 @@ POLL_SECONDS = 0.2
 
 
 class _Outcome(NamedTuple):
-    """What a thread has to say. ran: it executed something. error: None if there is a result."""
+    """What a thread has to say. error: None if there is a result."""
 
     node: str
     result: Result | None

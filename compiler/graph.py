@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,9 +61,6 @@ class StageOutput(NamedTuple):
 
     config: ImageConfig
     history: tuple[HistoryItem, ...]
-
-
-Definition = "Source | Operation | StageOutput"
 
 
 class Node(NamedTuple):
@@ -132,8 +129,3 @@ class Graph:
             graph.add_node(node.id, node=node)
             graph.add_edges_from((name, node.id) for name in node.inputs)
         return graph
-
-
-def place_of(node: Node) -> dict[str, Any]:
-    """Where a node stands, for records and JSON: line 0 for sources."""
-    return {"stage": node.stage, "line": node.span.first_line if node.span is not None else 0}

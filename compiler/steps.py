@@ -68,7 +68,7 @@ class _InputList:
 
 
 def run_step(instruction: ast.Run, stage: StageBuilder, options: BuildOptions, inputs: Inputs) -> Step:
-    """RUN. Raises DockerfileError, also for what is not supported yet."""
+    """RUN. Raises DockerfileError."""
     span = instruction.span
     insecure = instruction.security == "insecure"
     if insecure and INSECURE not in options.allow:
@@ -173,7 +173,7 @@ def _host(entry: str) -> str:
 
 
 def copy_step(instruction: ast.Copy, stage: StageBuilder, inputs: Inputs) -> Step:
-    """COPY. Raises DockerfileError, also for what is not supported yet."""
+    """COPY. Raises DockerfileError."""
     span = instruction.span
     numbers = _InputList(stage.rootfs)
     words = [stage.scope.expand(source, span) for source in instruction.sources]
@@ -199,7 +199,7 @@ def copy_step(instruction: ast.Copy, stage: StageBuilder, inputs: Inputs) -> Ste
 
 
 def add_step(instruction: ast.Add, stage: StageBuilder, inputs: Inputs) -> Step:
-    """ADD. Raises DockerfileError, also for what is not supported yet."""
+    """ADD. Raises DockerfileError, and FailedAt for a repository that cannot be had."""
     span = instruction.span
     checksum = stage.scope.expand(instruction.checksum, span) if instruction.checksum else ""
     numbers = _InputList(stage.rootfs)

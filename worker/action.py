@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from worker.operation import Operation
     from worker.tree import Tree
 
-Input = "tuple[Layer, ...] | Tree"
-"""A root filesystem as its layers, lowest first, or a tree of files from outside."""
-
 
 class Action(NamedTuple):
     """What is executed. key: the content key, under which its result is kept. inputs: as the operation numbers them;

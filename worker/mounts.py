@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import struct
 
 CLONE_NEWNS = 0x20000
 CLONE_NEWUSER = 0x10000000
@@ -16,7 +15,7 @@ MNT_DETACH = 2
 
 _PR_SET_PDEATHSIG = 1
 # Numbers above 423 are the same on every architecture.
-_SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT, _SYS_OPENAT2 = 428, 429, 430, 431, 432, 437
+_SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 428, 429, 430, 431, 432
 _FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
 _FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
 _MOVE_MOUNT_F_EMPTY_PATH = 4
@@ -27,8 +26,6 @@ _libc.syscall.restype = ctypes.c_long
 _libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p]
 _libc.umount2.argtypes = [ctypes.c_char_p, ctypes.c_int]
 _libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
-# The kernel reads unsigned long arguments; without this ctypes would pass 32-bit ints.
-_long = ctypes.c_long
 
 
 def _check(result: int, what: str, detail: str = "") -> int:
@@ -98,12 +95,3 @@ def _messages(fs: int) -> str:
             break
     ctypes.set_errno(number)
     return f" ({'; '.join(lines)})" if lines else ""
-
-
-def openat2(directory: int, path: str, flags: int, resolve: int) -> int:
-    """openat2(2) with RESOLVE_* flags. Raises OSError."""
-    how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, resolve)
-    return _check(_libc.syscall(_SYS_OPENAT2, directory, _bytes(path), how, _long(len(how))), f"open {path}")
-
-
-RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 2, 4, 8, 16
