@@ -218,6 +218,10 @@ class Images:
             hint="build again with --no-cache",
         )
 
+    def fetched_size(self, layer: Layer) -> int:
+        """Bytes that `fetch` would move: of the form that it tries first; 0 if none is known."""
+        return next((form.size for form in reversed(self.forms(layer.diff_id)) if form.origin), 0)
+
     def _fetch(self, layer: Layer, form: Form) -> Layer:
         from cache.decompress import decompress
         from cache.layer_reader import import_layer

@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 
 from cache.digest import Digest
 
+MAX_VARIES = 50
+"""Paths that are named of what differed between two runs."""
+
 
 class Layer(NamedTuple):
     """One filesystem change set.
@@ -46,7 +49,8 @@ class Result(NamedTuple):
     """What one action produced.
 
     layer: None for an action that changes no filesystem. log: Digest of everything the step printed.
-    seconds: wall time of the execution. made_at: seconds since the epoch. made_by: user@machine.
+    seconds: wall time of the execution. made_at: seconds since the epoch. made_by: user@machine. varies: paths that
+    differed when the action was executed once more, some of them; empty as far as it is known to be deterministic.
     """
 
     layer: Layer | None
@@ -54,6 +58,7 @@ class Result(NamedTuple):
     seconds: float
     made_at: float
     made_by: str
+    varies: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -63,6 +68,7 @@ class Result(NamedTuple):
             "seconds": round(self.seconds, 6),
             "made_at": round(self.made_at, 3),
             "made_by": self.made_by,
+            **({"varies": list(self.varies)} if self.varies else {}),
         }
 
     @classmethod
@@ -76,4 +82,5 @@ class Result(NamedTuple):
             float(value["seconds"]),
             float(value["made_at"]),
             str(value["made_by"]),
+            tuple(str(path) for path in value.get("varies", ())),
         )

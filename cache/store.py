@@ -10,16 +10,22 @@ if TYPE_CHECKING:
 
     from cache.digest import Digest
 
-Table = Literal["recipes", "results", "layers", "stats", "names", "places", "outputs", "fetches", "forms"]
+Table = Literal[
+    "recipes", "results", "layers", "stats", "names", "places", "outputs", "fetches", "forms", "preimages", "builds",
+    "uses", "evictions", "condemned",
+]  # fmt: skip
 """Kinds of record.
 
 recipes: recipe key → content key. results: content key → Result. layers: diff_id → Layer with tar and listing.
 stats: directory of a context → what was hashed there. names: image name → image. places: where a step stands in a
 file → its last keys. outputs: op and content → the layer that first had it. fetches: URL → validators and blob.
-forms: diff_id → compressed forms that are known.
+forms: diff_id → compressed forms that are known. preimages: recipe key → what it was made of. builds: time → what a
+build did (`BuildRecord`). uses: result or layer → `Usage`. evictions: content key → when and why its result was
+dropped. condemned: blob → when it became unwanted; it goes once no build that may still read it is alive.
 """
 TABLES: tuple[Table, ...] = (
-    "recipes", "results", "layers", "stats", "names", "places", "outputs", "fetches", "forms",
+    "recipes", "results", "layers", "stats", "names", "places", "outputs", "fetches", "forms", "preimages", "builds",
+    "uses", "evictions", "condemned",
 )  # fmt: skip
 
 
@@ -31,12 +37,16 @@ class NewFile(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What becomes visible at once: every blob, then every record that names one."""
+    """What becomes visible at once: every blob, then every record that names one.
+
+    needs: blobs that records here name and that are in the store already, so that no clean-up takes them meanwhile.
+    """
 
     blobs: Mapping[Digest, bytes] = {}
     files: tuple[NewFile, ...] = ()
     records: tuple[tuple[Table, str, bytes], ...] = ()
     deleted: tuple[tuple[Table, str], ...] = ()
+    needs: tuple[Digest, ...] = ()
 
 
 class Store(Protocol):

@@ -11,7 +11,7 @@ from buildgraph.v1 import records_pb2
 
 from cache.digest import Digest, OciDigest
 from cache.errors import CorruptBlob
-from cache.result import Layer, Result
+from cache.result import MAX_VARIES, Layer, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,10 @@ MAX_TEXT = 1000
 def encode_result(result: Result) -> bytes:
     """A result as the bytes of a `buildgraph.v1.Result`."""
     message = records_pb2.Result(
-        duration_us=round(result.seconds * 1_000_000), made_at_ms=round(result.made_at * 1000), made_by=result.made_by
+        duration_us=round(result.seconds * 1_000_000),
+        made_at_ms=round(result.made_at * 1000),
+        made_by=result.made_by,
+        varies=[path.encode("utf-8", "surrogateescape") for path in result.varies],
     )
     if result.layer is not None:
         message.layer.CopyFrom(_layer_message(result.layer))
@@ -44,6 +47,7 @@ def decode_result(data: bytes) -> Result:
         seconds=message.duration_us / 1_000_000,
         made_at=message.made_at_ms / 1000,
         made_by=message.made_by,
+        varies=tuple(path.decode("utf-8", "surrogateescape") for path in message.varies[:MAX_VARIES]),
     )
 
 

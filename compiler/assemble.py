@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cache.digest import OciDigest
 from cache.image_config import History
 from compiler import history
-from compiler.forecast import layers_of
+from compiler.fresh import layers_of
 from compiler.graph import Graph, StageOutput
 
 if TYPE_CHECKING:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from cache.errors import EnvironmentProblem, UsageError
+from cache.errors import EnvironmentProblem, StoreProblem, UsageError
 from cache.images import Images
 from cache.run_dir import sweep
-from cache.store import Batch
 from compiler.assemble import assemble
+from compiler.build_log import BuildLog
 from compiler.needs import needed
 from compiler.progress.events import Announced, Finished, node_infos
 from compiler.progress.platforms import platform_reporters
+from compiler.records import medians
 from compiler.session import Definition, Session
 from worker.library import LayerLibrary
+from worker.maker import maker
 from worker.operation import Run
 
 if TYPE_CHECKING:
@@ -43,6 +47,7 @@ class _Piece(NamedTuple):
     """A variant between being looked up and being built. results: known ones, in the end all."""
 
     session: Session
+    log: BuildLog
     reporter: Reporter
     steps: list[Node]
     missing: list[Node]
@@ -77,17 +82,22 @@ class Builder:
             self._prepare(Session(self._store, definition, options, images, library), reporter)
             for options, reporter in zip(variants, reporters, strict=True)
         ]
+        built: list[Built] = []
         try:
             if any(piece.missing for piece in pieces):
                 self._execute(pieces, library)
-        finally:
+            self.hits = sum(len(piece.steps) for piece in pieces) - len(self.ran)
             for piece in pieces:
-                self._remember(piece.session)
-        self.hits = sum(len(piece.steps) for piece in pieces) - len(self.ran)
-        return [
-            Built(piece.session, *assemble(piece.session.graph, piece.results, piece.session.options.source_date_epoch))
-            for piece in pieces
-        ]
+                epoch = piece.session.options.source_date_epoch
+                built.append(Built(piece.session, *assemble(piece.session.graph, piece.results, epoch)))
+        finally:
+            for number, piece in enumerate(pieces):
+                done = number < len(built)
+                image = f"sha256:{hashlib.sha256(built[number].config.to_json()).hexdigest()}" if done else ""
+                # What only tells about the build must not make it fail.
+                with contextlib.suppress(StoreProblem):
+                    self._store.commit(piece.log.batch(ok=done, image=image))
+        return built
 
     def _prepare(self, session: Session, reporter: Reporter) -> _Piece:
         """Look up what is known, and announce what will be shown."""
@@ -97,11 +107,13 @@ class Builder:
         shown = {node.id for node in steps}
         self.announced = True
         reporter.report(Announced(tuple(info for info in node_infos(session.graph) if info.id in shown)))
+        log = BuildLog(session, maker())
         for node in steps:
             if node.id in known:
                 self.hits += 1
+                log.known(node, known[node.id])
                 reporter.report(Finished(node.id, "cached", 0.0, _size(known[node.id]), ""))
-        return _Piece(session, reporter, steps, [node for node in steps if node.id not in known], known)
+        return _Piece(session, log, reporter, steps, [node for node in steps if node.id not in known], known)
 
     def _execute(self, pieces: Sequence[_Piece], library: LayerLibrary) -> None:
         """Make what is missing; results end up in the pieces."""
@@ -127,22 +139,18 @@ class Builder:
             try:
                 for piece in pieces:
                     session = piece.session
-                    plan = Plan(session.graph, piece.results, session.records.expected(session.graph), self._jobs)
+                    plan = Plan(session.graph, piece.results, medians(session.records.expected()), self._jobs)
                     given = Given(secrets, agents.sockets)
                     dispatcher = Dispatcher(session, plan, executor, piece.reporter, given, self._jobs)
                     try:
                         piece.results.update(dispatcher.run())
                     finally:
                         self.ran += dispatcher.ran
+                        piece.log.ended(dispatcher.nodes)
             finally:
                 executor.close()
         finally:
             agents.close()
-
-    def _remember(self, session: Session) -> None:
-        records = tuple(("stats", key, value) for key, value in session.sources.records())
-        if records:
-            self._store.submit(Batch(records=records))  # type: ignore[arg-type]  # the table's name is a literal
 
     def close(self) -> None:
         """End the keeper and everything in it."""

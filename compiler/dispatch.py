@@ -9,14 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 from cache import lease
+from cache.build_record import TITLE_LIMIT, NodeRecord
 from cache.errors import BuildgraphError
 from cache.store import Batch
 from compiler.dockerfile.errors import DockerfileError
+from compiler.explain import explain_gone
 from compiler.failure import FailedAt
-from compiler.forecast import layers_of, no_cache
+from compiler.fresh import is_expired, layers_of, no_cache, no_cache_text
 from compiler.plan import Begin, Broken, Command, Complete, Done, Plan
 from compiler.progress.events import Finished, Printed, Started, Waiting
-from worker.action import Action, Cancelled, Order
+from compiler.reasons import Reason
+from worker.action import Action, Cancelled, CommandFailed, Order
+from worker.log_tail import LogTail
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,8 +72,10 @@ class Dispatcher:
         self._given = given
         self._outcomes: queue.SimpleQueue[_Outcome] = queue.SimpleQueue()
         self._stopping = threading.Event()
+        self._began = time.time()
         self._pool = ThreadPoolExecutor(jobs, "step")
         self.ran: list[str] = []
+        self.nodes: dict[str, NodeRecord] = {}
 
     def run(self) -> dict[str, Result]:
         """Bring the plan to its end; all results. Raises what failed first, after everything stopped."""
@@ -116,6 +122,7 @@ class Dispatcher:
         """The failure to report: the first one that is not a consequence of stopping."""
         error = outcome.error
         node = self._session.graph[outcome.node]
+        self._note_end(node, error)
         if isinstance(error, Cancelled):
             self._reporter.report(Finished(node.id, "cancelled", 0.0, None, ""))
             return first
@@ -139,32 +146,47 @@ class Dispatcher:
         """Find the node's result by its content, or execute it; either way note both keys."""
         session = self._session
         key = session.keys.content(node, self._layers, session.library)
-        forced = no_cache(node, session.options)
-        known = None if forced else session.lookup.by_content(key)
+        # Noted first, so that a failure finds what it is compared with, and before the records say what it is now.
+        self.nodes[node.id] = self._describe(node, key)
+        known = self._known(node, key)
         if known is not None:
             self._finish_known(node, key, known, "its inputs are the same")
             return known
-        held = lease.acquire(
-            session.store.directory, key, cancelled=self._stopping.is_set, waiting=lambda: self._tell_waiting(node)
-        )
-        if held is None:
-            raise Cancelled
-        try:
-            # Whoever held the lease before may just have made it.
-            known = None if forced else session.lookup.by_content(key)
-            if known is not None:
-                written = self._finish_known(node, key, known, "made by another build meanwhile")
-                result = known
-            else:
-                result, written = self._execute(node, key)
-        except BaseException:
-            held.release()
-            raise
+        tail = LogTail(session.store, lambda line: self._reporter.report(Printed(node.id, line)))
+        with tail:
+            held = lease.acquire(
+                session.store.directory,
+                key,
+                cancelled=self._stopping.is_set,
+                waiting=lambda: self._tell_waiting(node),
+                poll=tail.poll,
+            )
+            if held is None:
+                raise Cancelled
+            try:
+                # Whoever held the lease before may just have made it.
+                known = self._known(node, key)
+                if known is not None:
+                    tail.finish(known.log)
+                    written = self._finish_known(node, key, known, "made by another build meanwhile")
+                    result = known
+                else:
+                    result, written = self._execute(node, key, held)
+            except BaseException:
+                held.release()
+                raise
         # Other builds see the result once it is written: who gets the lease before that would make it again.
         written.add_done_callback(lambda _: held.release())
         return result
 
-    def _execute(self, node: Node, key: str) -> tuple[Result, Future[None]]:
+    def _known(self, node: Node, key: str) -> Result | None:
+        """A result of the action that may be used."""
+        if no_cache(node, self._session.options):
+            return None
+        known = self._session.lookup.by_content(key)
+        return None if known is None or is_expired(node, known, self._began) else known
+
+    def _execute(self, node: Node, key: str, held: lease.Lease) -> tuple[Result, Future[None]]:
         session = self._session
         self._reporter.report(Started(node.id))
         began = time.monotonic()
@@ -178,6 +200,9 @@ class Dispatcher:
             proxies=session.proxies.get(node.id, {}),
             show=lambda line: self._reporter.report(Printed(node.id, line)),
             cancelled=self._stopping.is_set,
+            retry=node.policy.retry,
+            timeout=node.policy.timeout,
+            live=held.tell,
         )
         operation = node.definition
         action = Action(key, operation, tuple(inputs), node.platform)  # type: ignore[arg-type]  # a step's definition is its operation
@@ -190,9 +215,33 @@ class Dispatcher:
         seconds = time.monotonic() - began
         self.ran.append(node.id)
         written = self._note(node, key, seconds)
+        self.nodes[node.id] = self.nodes[node.id]._replace(status="ran", seconds=seconds, log=result.log)
         size = result.layer.tar.size if result.layer is not None and result.layer.tar is not None else None
         self._reporter.report(Finished(node.id, "done", seconds, size, ""))
         return result, written
+
+    def _describe(self, node: Node, key: str) -> NodeRecord:
+        """A node about to be looked up or executed, and why it has to be."""
+        session = self._session
+        recipe = session.keys.recipe(node.id)
+        before = session.records.before(node)
+        reason, note = "", ""
+        if no_cache(node, session.options):
+            reason, note = Reason.NO_CACHE.value, no_cache_text(node, session.options)
+        elif node.policy.ttl is not None and session.lookup.by_content(key) is not None:
+            reason, note = Reason.EXPIRED.value, "its result was older than its ttl"
+        elif not before:
+            reason = Reason.NEVER_BUILT.value
+        elif before == recipe:
+            gone = explain_gone(session.store, key)
+            reason, note = gone.reason.value, gone.text
+        return NodeRecord(node.id, node.text[:TITLE_LIMIT], "cancelled", reason, recipe, key, before, note)
+
+    def _note_end(self, node: Node, error: BaseException | None) -> None:
+        noted = self.nodes.get(node.id)
+        if noted is not None and not isinstance(error, Cancelled):
+            log = error.log if isinstance(error, CommandFailed) else None
+            self.nodes[node.id] = noted._replace(status="failed", log=log)
 
     def _layers(self, name: str) -> tuple[Layer, ...]:
         return layers_of(self._session.graph, name, self._plan.results)
@@ -202,6 +251,9 @@ class Dispatcher:
 
     def _finish_known(self, node: Node, key: str, result: Result, note: str) -> Future[None]:
         written = self._note(node, key, None)
+        self.nodes[node.id] = self.nodes[node.id]._replace(
+            status="cached", reason=Reason.SAME_CONTENT.value, note="", seconds=result.seconds, log=result.log
+        )
         size = result.layer.tar.size if result.layer is not None and result.layer.tar is not None else None
         self._reporter.report(Finished(node.id, "cached", 0.0, size, note))
         return written
@@ -213,5 +265,4 @@ class Dispatcher:
         """
         session = self._session
         recipe: tuple[Table, str, bytes] = ("recipes", session.keys.recipe(node.id), key.encode())
-        parts = session.keys.parts(node.id)
-        return session.store.submit(Batch(records=(recipe, *session.records.ran(node, parts, seconds))))
+        return session.store.submit(Batch(records=(recipe, *session.records.made(node, seconds))))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from compiler.dockerfile.policy import NO_POLICY, Policy
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -69,7 +71,8 @@ class Node(NamedTuple):
     id: unique, readable: `build.3` is the third instruction below `FROM … AS build`. kind: image, context, http,
     scratch, run, copy, add, workdir or stage. stage: its stage's name or number, "" for sources. text: its
     instruction. span: where it stands, None for sources. inputs: ids of nodes; number ROOTFS is the root filesystem.
-    platform: what its commands run on, `linux/amd64`; "" for sources without one.
+    platform: what its commands run on, `linux/amd64`; "" for sources without one. policy: of a step, how to treat it;
+    no part of what it makes.
     """
 
     id: str
@@ -80,6 +83,7 @@ class Node(NamedTuple):
     inputs: tuple[str, ...]
     definition: Source | Operation | StageOutput
     platform: str = ""
+    policy: Policy = NO_POLICY
 
     @property
     def is_step(self) -> bool:

@@ -6,6 +6,7 @@ the context lies, who builds, when, on what machine, names of stages and files o
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cache import encoding
@@ -13,7 +14,8 @@ from cache.errors import BuildgraphError, DefinitionError
 from compiler.dockerfile.errors import DockerfileError
 from compiler.failure import FailedAt
 from compiler.graph import ROOTFS, Graph, ImageSource, Node
-from worker.copy import copy_facts, directory_facts, source_digest
+from worker.copy import copy_facts, directory_facts, keep_rule, source_digest
+from worker.file_list import Listed, list_below, list_selected
 from worker.operation import Copy, MakeDirectory, Mount, Pattern, Run, key_form
 
 if TYPE_CHECKING:
@@ -27,12 +29,20 @@ if TYPE_CHECKING:
 class Keys:
     """Recipe keys of all nodes, and content keys when asked. tree: the files of contexts and fetched files."""
 
-    def __init__(self, graph: Graph, tree: Callable[[Node], Tree | None]) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        tree: Callable[[Node], Tree | None],
+        marks: Callable[[Node], list[list[str]]] = lambda _: [],
+    ) -> None:
+        """marks: of the secrets that a step's policy wants in its keys, see `SecretMarks`."""
         self._graph = graph
         self._tree = tree
+        self._marks = marks
         self._order = {node.id: place for place, node in enumerate(graph)}
         self._recipes: dict[str, str] = {}
         self._parts: dict[str, dict[str, Any]] = {}
+        self._own: dict[str, str] = {}
 
     def recipe(self, node_id: str) -> str:
         """The recipe key. Raises DefinitionError for a source path that is not in its context."""
@@ -45,6 +55,12 @@ class Keys:
         """What the recipe key was made of, for a comparison with another day's."""
         self.recipe(node_id)
         return self._parts[node_id]
+
+    def own(self, node_id: str) -> str:
+        """A key over what is a step's own: the operation, and files from outside. No result of the store can be this
+        step's if none was made under the same one, whatever comes out of the steps below."""
+        self.recipe(node_id)
+        return self._own[node_id]
 
     def _without_recipe(self, node_id: str) -> set[str]:
         """The node and all below it whose recipe keys are still to be worked out."""
@@ -65,14 +81,21 @@ class Keys:
             return self._recipes[node.inputs[ROOTFS]]
         if not node.is_step:
             return encoding.key(node.kind, "")
-        parts = {
-            "operation": key_form(node.definition),
-            "platform": node.platform,
+        found = self._sources(node)
+        operation = key_form(node.definition)
+        own = {"operation": operation, "platform": node.platform, "sources": [digest for digest, _ in found]}
+        own.update(self._marked(node))
+        self._own[node.id] = encoding.key("own", own)
+        parts = self._parts[node.id] = {
+            **own,
             "rootfs": self._rootfs_part(node),
-            "sources": self._sources(node, lambda number: self._recipes[node.inputs[number]]),
+            "sources": [digest or self._recipes[node.inputs[number]] for digest, number in found],
         }
-        self._parts[node.id] = parts
         return encoding.key("recipe", parts)
+
+    def _marked(self, node: Node) -> dict[str, Any]:
+        marks = self._marks(node) if node.policy.secret_in_key else []
+        return {"secrets": marks} if marks else {}
 
     def _rootfs_part(self, node: Node) -> str:
         operation = node.definition
@@ -80,18 +103,19 @@ class Keys:
             return ""  # --link looks at nothing below
         return self._recipes[node.inputs[ROOTFS]]
 
-    def _sources(self, node: Node, of_layers: Callable[[int], str]) -> list[str]:
-        """One entry a source or mount of the operation: a digest of what it selects, if that is known already."""
+    def _sources(self, node: Node) -> list[tuple[str, int]]:
+        """One pair a source or mount of the operation: a digest of what it selects, "" if that is in layers, and the
+        number of the input."""
         operation = node.definition
         found = []
         if isinstance(operation, Copy):
             for source in operation.sources:
                 if isinstance(source, Pattern):
-                    found.append(self._source(node, source, operation) or of_layers(source.input))
+                    found.append((self._source(node, source, operation), source.input))
         elif isinstance(operation, Run):
             for mount in operation.mounts:
                 if mount.input is not None:
-                    found.append(self._mount_source(node, mount) or of_layers(mount.input))
+                    found.append((self._mount_source(node, mount), mount.input))
         return found
 
     def _source(self, node: Node, source: Pattern, operation: Copy) -> str:
@@ -114,6 +138,24 @@ class Keys:
         digest: str = at(node, mount.source, lambda: _digest(tree, mount.source))
         return digest
 
+    def files(self, node: Node) -> list[tuple[str, Callable[[], list[Listed]]]]:
+        """Of each source that is not in layers: its digest, and how to list its files. As `parts` orders sources, ""
+        for one in layers."""
+        operation = node.definition
+        found: list[tuple[str, Callable[[], list[Listed]]]] = []
+        sources = self._sources(node)
+        if isinstance(operation, Copy):
+            patterns = [source for source in operation.sources if isinstance(source, Pattern)]
+            for (digest, number), pattern in zip(sources, patterns, strict=True):
+                tree = self._tree_at(node, number)
+                keep = keep_rule(operation)
+                found.append((digest, partial(_selected, tree, pattern.path, keep, operation.parents)))
+        elif isinstance(operation, Run):
+            mounts = [mount for mount in operation.mounts if mount.input is not None]
+            for (digest, number), mount in zip(sources, mounts, strict=True):
+                found.append((digest, partial(_below, self._tree_at(node, number), mount.source)))
+        return found
+
     def content(self, node: Node, layers: Callable[[str], Sequence[Layer]], library: LayerLibrary) -> str:
         """The content key of a step whose inputs are known.
 
@@ -124,7 +166,10 @@ class Keys:
         if isinstance(operation, Run):
             parts: dict[str, Any] = {
                 "rootfs": [layer.content for layer in layers(node.inputs[ROOTFS])],
-                "sources": self._sources(node, lambda number: self._mounted(node, number, operation, layers, library)),
+                "sources": [
+                    digest or self._mounted(node, number, operation, layers, library)
+                    for digest, number in self._sources(node)
+                ],
             }
         else:
             rootfs = library.rootfs(layers(node.inputs[ROOTFS]))
@@ -138,7 +183,7 @@ class Keys:
                     if number != ROOTFS
                 }
                 parts = at(node, "", lambda: copy_facts(operation, trees, rootfs))
-        parts = {**parts, "operation": key_form(operation), "platform": node.platform}
+        parts = {**parts, "operation": key_form(operation), "platform": node.platform, **self._marked(node)}
         return encoding.key("content", _plain(parts))
 
     def _mounted(
@@ -152,6 +197,14 @@ class Keys:
         tree = library.tree(layers(node.inputs[number]))
         sources = sorted({mount.source for mount in operation.mounts if mount.input == number})
         return encoding.key("mounted", [_digest(tree, path) for path in sources])
+
+
+def _selected(tree: Tree | None, path: str, keep: Callable[[str], bool] | None, deep: bool) -> list[Listed]:
+    return [] if tree is None else list_selected(tree, path, keep, deep=deep)
+
+
+def _below(tree: Tree | None, path: str) -> list[Listed]:
+    return [] if tree is None else list_below(tree, path)
 
 
 def needs_names(owner: str) -> bool:

@@ -14,10 +14,14 @@ if TYPE_CHECKING:
 
 
 class Lookup:
-    """Gives only results that can be used: one that cannot be read, or of which anything is gone, counts as none."""
+    """Gives only results that can be used: one that cannot be read, or of which anything is gone, counts as none.
+
+    contents: node id → content key of what `by_recipe` found.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.contents: dict[str, str] = {}
 
     def by_recipe(self, recipes: Mapping[str, str]) -> dict[str, Result]:
         """Node id → recipe key in; node id → Result out, for those that are known."""
@@ -30,6 +34,7 @@ class Lookup:
             result = self._usable(records.get(content))
             if result is not None:
                 found[node] = result
+                self.contents[node] = content
         return found
 
     def by_content(self, key: str) -> Result | None:

@@ -31,7 +31,7 @@ from compiler.scope import GlobalScope, StageScope, platform_arguments
 from compiler.stage_builder import StageBuilder
 from compiler.steps import Step, add_step, copy_step, run_step, workdir_step
 from worker.ignore import IgnoreRules
-from worker.operation import Copy, Pattern
+from worker.operation import Copy, Pattern, Run
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from compiler.dockerfile.source import Span
     from compiler.git_source import GitUrl
     from compiler.options import BuildOptions
+    from worker.operation import Operation
 
 SCRATCH = "scratch"
 
@@ -263,6 +264,7 @@ class Lowering:
         match instruction:
             case ast.Run():
                 step, kind = run_step(instruction, builder, self._options, inputs), "run"
+                _check_secrets(instruction, step.operation)
                 self.proxies[node_id] = builder.scope.proxies()
             case ast.Copy() | ast.Add() if instruction.exclude and (wrong := _malformed(instruction.exclude)):
                 raise DockerfileError(f"--exclude: {wrong}", instruction.span.find("--exclude"))
@@ -277,7 +279,7 @@ class Lowering:
         if step is not None:
             node = Node(
                 node_id, kind, builder.name, instruction.text, instruction.span, step.inputs, step.operation,
-                str(builder.platform),
+                str(builder.platform), instruction.policy,
             )  # fmt: skip
             self.graph.add(node)
             self._layers.note(node, instruction.span)
@@ -333,6 +335,20 @@ class Lowering:
 
     def http_node(self, url: str, checksum: str) -> str:
         return self._source_node(f"http:{url}", "http", url, HttpSource(url, checksum)).id
+
+
+def _check_secrets(instruction: ast.Run, operation: Operation) -> None:
+    """A secret in the key that the step cannot see is a slip of the pen."""
+    wanted = instruction.policy.secret_in_key
+    if not wanted:
+        return
+    assert isinstance(operation, Run)
+    mounted = sorted({mount.id for mount in operation.mounts if mount.type == "secret"})
+    for name in wanted:
+        if name not in mounted:
+            near = did_you_mean(name, mounted)
+            message = f"secret-in-key={name}: this RUN mounts no secret of that id{near}"
+            raise DockerfileError(message, instruction.span, hint=f"mount it with --mount=type=secret,id={name}")
 
 
 def _malformed(patterns: Iterable[str]) -> str:

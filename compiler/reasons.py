@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 
 class Reason(Enum):
@@ -21,40 +21,19 @@ class Reason(Enum):
     FILES_CHANGED = "files-changed"
     BASE_CHANGED = "base-changed"
     PLATFORM_CHANGED = "platform-changed"
+    SOURCE_CHANGED = "source-changed"
+    BASE_IMAGE_CHANGED = "base-image-changed"
+    MODE_CHANGED = "mode-changed"
+    SECRET_CHANGED = "secret-changed"  # noqa: S105  # no secret, but what happened to one
+    EXPIRED = "expired"
+    EVICTED = "evicted"
     GONE = "gone"
     INPUT_OPEN = "input-open"
 
 
 class Explained(NamedTuple):
-    """A reason and its sentence."""
+    """A reason, its sentence, and what more there is to say, line by line: the files that changed, old and new."""
 
     reason: Reason
     text: str
-
-
-def explain_miss(parts: dict[str, Any], before: dict[str, Any] | None) -> Explained:
-    """Compare what a recipe key was made of with what it was made of when this place was last built."""
-    if before is None:
-        return Explained(Reason.NEVER_BUILT, "no earlier build of this step is known")
-    if parts["platform"] != before["platform"]:
-        return Explained(Reason.PLATFORM_CHANGED, f"the platform was {before['platform']}")
-    if parts["operation"] != before["operation"]:
-        return _explain_operation(parts["operation"], before["operation"])
-    if parts["sources"] != before["sources"]:
-        return Explained(Reason.FILES_CHANGED, "the files that it takes changed")
-    if parts["rootfs"] != before["rootfs"]:
-        return Explained(Reason.BASE_CHANGED, "what it builds on changed")
-    return Explained(Reason.GONE, "its result is no longer in the store")
-
-
-def _explain_operation(now: dict[str, Any], before: dict[str, Any]) -> Explained:
-    if now.get("is") != before.get("is"):
-        return Explained(Reason.OPERATION_CHANGED, "another instruction stood here")
-    fields = sorted(name for name in now if now[name] != before.get(name))
-    if "argv" in fields:
-        return Explained(Reason.COMMAND_CHANGED, "the command changed")
-    if fields == ["env"]:
-        old, new = dict(before["env"]), dict(now["env"])
-        names = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
-        return Explained(Reason.VARIABLES_CHANGED, f"the value of {', '.join(names)} changed")
-    return Explained(Reason.OPERATION_CHANGED, f"the instruction changed: {', '.join(fields)}")
+    details: tuple[str, ...] = ()

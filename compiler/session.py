@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from cache.errors import UsageError
 from cache.images import Images
+from compiler.definition_file import definition_file
 from compiler.dockerfile.parser import parse_dockerfile
 from compiler.dockerfile.source import Source
-from compiler.forecast import Forecaster
+from compiler.fresh import known_results
 from compiler.http_files import HttpFiles
 from compiler.keys import Keys
 from compiler.lookup import Lookup
@@ -24,8 +26,10 @@ if TYPE_CHECKING:
     from cache.result import Result
     from compiler.dockerfile.parser import Dockerfile
     from compiler.forecast import Forecast
-    from compiler.graph import Graph
+    from compiler.forecaster import Forecaster
+    from compiler.graph import Graph, Node
     from compiler.options import BuildOptions
+    from compiler.reasons import Explained
 
 
 class Definition(NamedTuple):
@@ -51,8 +55,10 @@ class Session:
         options: BuildOptions,
         images: Images | None = None,
         library: LayerLibrary | None = None,
+        changed: tuple[str, ...] = (),
     ) -> None:
-        """Parse, lower and resolve sources. images, library: shared with other sessions on the same store.
+        """Parse, lower and resolve sources. images, library: shared with other sessions on the same store. changed:
+        paths of the context that are to be taken for changed, without being so.
 
         Raises DockerfileError, UsageError, RemoteError.
         """
@@ -63,7 +69,7 @@ class Session:
         http = HttpFiles(store)
         path = None if definition.remote else definition.dockerfile_path
         remote = RemoteContexts(store, self.library, http)
-        self.sources = Sources(store, self.images, http, options, definition.context, path, remote)
+        self.sources = Sources(store, self.images, http, options, definition.context, path, remote, changed)
         source = definition.source
         if definition.remote:
             source = self._remote_source(definition, remote)
@@ -77,11 +83,13 @@ class Session:
         lowering = Lowering(self.dockerfile, options, self.sources)
         self.graph: Graph = lowering.graph
         self.proxies = lowering.proxies
-        self.keys = Keys(self.graph, self.sources.tree)
+        marks = partial(_marks, options, store.directory)
+        self.keys = Keys(self.graph, self.sources.tree, marks)
         self.lookup = Lookup(store)
-        context = os.path.realpath(definition.context) if definition.context else definition.remote
-        self.records = StepRecords(store, f"{context}:{definition.dockerfile_path or '-'}:{options.platform}")
-        self._forecaster = Forecaster(self.graph, self.keys, self.lookup, self.records, self.library, options)
+        self.project = os.path.realpath(definition.context) if definition.context else definition.remote or "-"
+        self.changed = changed
+        file = definition_file(definition.context, definition.dockerfile_path, options.platform, definition.remote)
+        self.records = StepRecords(store, file, self.graph, self.keys)
 
     def _remote_source(self, definition: Definition, remote: RemoteContexts) -> Source:
         """Take in the context, and find the Dockerfile in it unless there is one already."""
@@ -98,9 +106,24 @@ class Session:
         raise UsageError(f"there is no {names[0]} in {definition.remote}", hint="name one with -f")
 
     def known(self) -> dict[str, Result]:
-        """Results that are there by recipe key, looked up in one batch."""
-        return self._forecaster.known()
+        """Results that may be used, by recipe key, looked up in one batch."""
+        return known_results(self.graph, self.keys, self.lookup, self.options).results
 
-    def forecast(self) -> Forecast:
-        """What a build would do."""
-        return self._forecaster.forecast()
+    def forecast(self, slots: int) -> Forecast:
+        """What a build would do with as many steps at the same time."""
+        return self._forecaster().forecast(slots)._replace(changed=self.changed)
+
+    def explain(self, node: Node) -> Explained:
+        """What is different from the nearest earlier build of a step."""
+        return self._forecaster().explain(node)
+
+    def _forecaster(self) -> Forecaster:
+        from compiler.forecaster import Forecaster  # what only explains, a build need not import
+
+        return Forecaster(self.graph, self.keys, self.lookup, self.records, self.library, self.options)
+
+
+def _marks(options: BuildOptions, directory: str, node: Node) -> list[list[str]]:
+    from compiler.secret_marks import marks_of
+
+    return marks_of(node.policy, options, directory)

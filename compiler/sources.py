@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cache.images import Images, StoredImage
     from cache.platform import Platform
     from cache.result import Layer
-    from cache.store import Store
+    from cache.store import Store, Table
     from compiler.git_source import GitUrl
     from compiler.graph import Node
     from compiler.http_files import HttpFiles
@@ -55,8 +55,10 @@ class Sources:
         context: str | None,
         dockerfile_path: str | None,
         remote: RemoteContexts,
+        changed: tuple[str, ...] = (),
     ) -> None:
         """dockerfile_path: where the Dockerfile was read, for its own ignore file beside it; None for stdin."""
+        self._changed = changed
         self._store = store
         self._images = images
         self._http = http
@@ -178,9 +180,9 @@ class Sources:
             self._trees[node.id] = tree
         return tree
 
-    def records(self) -> list[tuple[str, bytes]]:
+    def records(self) -> list[tuple[Table, str, bytes]]:
         """What scans of contexts want remembered."""
-        return [record for tree in self._context_trees for record in tree.records()]
+        return [("stats", key, value) for tree in self._context_trees for key, value in tree.records()]
 
     def _context_tree(self, source: ContextSource) -> ContextTree:
         if source.name:
@@ -194,7 +196,7 @@ class Sources:
         if not os.path.isdir(directory):
             what = f"the context {directory}" if not source.name else f"the named context {source.name}={directory}"
             raise UsageError(f"{what} is not a directory")
-        tree = ContextTree(directory, rules, self._store)
+        tree = ContextTree(directory, rules, self._store, () if source.name else self._changed)
         self._context_trees.append(tree)
         return tree
 

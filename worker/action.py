@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, NamedTuple
 
 from cache.errors import StepFailed
@@ -9,9 +10,14 @@ from cache.errors import StepFailed
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from cache.digest import Digest
     from cache.result import Layer
     from worker.operation import Operation
     from worker.tree import Tree
+
+
+def _ignore(_: str) -> None:
+    return
 
 
 class Action(NamedTuple):
@@ -36,7 +42,8 @@ class Order(NamedTuple):
 
     secrets: id → value. agents: id → socket of an ssh agent. proxies: variables that a RUN sees unless it declares
     them. show: gets each line of output.
-    cancelled: true once nobody wants the result any more.
+    cancelled: true once nobody wants the result any more. retry: how many more times a command that fails is tried.
+    timeout: seconds that each try may take, None for any time. live: is told the file that the log can be followed in.
     """
 
     secrets: Mapping[str, bytes]
@@ -44,6 +51,9 @@ class Order(NamedTuple):
     proxies: Mapping[str, str]
     show: Callable[[str], None]
     cancelled: Callable[[], bool]
+    retry: int = 0
+    timeout: float | None = None
+    live: Callable[[str], None] = _ignore
 
 
 class Cancelled(Exception):
@@ -51,7 +61,10 @@ class Cancelled(Exception):
 
 
 class CommandFailed(StepFailed):
-    """A RUN's program ended with a failure. exit_status: its exit code, or minus the signal that killed it."""
+    """A RUN's program ended with a failure. exit_status: its exit code, or minus the signal that killed it. log: of all
+    that it printed, in the store; None for nothing."""
+
+    log: Digest | None = None
 
     def __init__(self, exit_status: int, tail: list[str]) -> None:
         if exit_status < 0:
@@ -60,3 +73,27 @@ class CommandFailed(StepFailed):
             super().__init__(f"the command ended with exit code {exit_status}")
         self.exit_status = exit_status
         self.tail = tail
+
+
+class TimedOut(CommandFailed):
+    """A RUN's program was killed because it took too long. seconds: what it was allowed."""
+
+    def __init__(self, seconds: float, tail: list[str]) -> None:
+        super().__init__(-signal.SIGKILL, tail)
+        self.message = f"the command ran longer than {spelled(seconds, ' ')} (timeout={spelled(seconds)})"
+        self.args = (self.message,)
+        self.seconds = seconds
+
+
+def spelled(seconds: float, blank: str = "") -> str:
+    """A duration as people write it, to the millisecond: `1h30m`; with a blank `1 h 30 min`."""
+    minute = "min" if blank else "m"
+    whole, parts = int(seconds), []
+    for unit, size in (("d", 86400), ("h", 3600), (minute, 60)):
+        if whole >= size:
+            parts.append(f"{whole // size}{blank}{unit}")
+            whole %= size
+    rest = round(whole + seconds % 1, 3)
+    if rest or not parts:
+        parts.append(f"{rest:g}{blank}s")
+    return blank.join(parts)

@@ -1,12 +1,31 @@
-"""Cache mounts: directories that outlive builds, shared, exclusive or one a step, as `sharing` says."""
+"""Cache mounts: directories that outlive builds, shared, exclusive or one a step, as `sharing` says.
+
+In `STORE/mounts/` each has a NAME (hex digits, with `-NUMBER` behind them for a private one) and up to four entries:
+
+    NAME        the directory
+    NAME.json   its sidecar: canonical JSON of `id`, `target`, `sharing`, `project`, `made_at` (seconds since the
+                epoch); written before the directory appears. Its mtime is when a step last began to use the mount.
+    NAME.use    an empty file. A step holds a shared flock on it from before it looks for the directory until it ends.
+    NAME.new    a directory that is being made; what a killed build left of it, the next one removes.
+
+Whoever removes a mount takes an exclusive flock on NAME.use (creating it if it is missing) without waiting: one that
+cannot be had means that the mount is in use. With the lock in hand it looks whether the name still stands for the file
+that it locked, as in `hold`, else it begins anew; then it removes directory, NAME.new and sidecar, and NAME.use last,
+while it still holds the lock. Directories are made under the shared lock and, since several steps may hold that, under
+the lease `mount-NAME.new`.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import time
 from typing import TYPE_CHECKING
 
 from cache import encoding, lease
 from cache.errors import EnvironmentProblem
+from cache.run_dir import remove_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,56 +38,137 @@ MAX_PRIVATE = 1000
 
 
 class CacheDirectory:
-    """path: the directory. fresh: it was just made and is empty. Held until `release`."""
+    """path: the directory. Held until `release`."""
 
-    def __init__(self, path: str, held: lease.Lease | None, fresh: bool) -> None:
+    def __init__(self, path: str, use: int, held: lease.Lease | None) -> None:
         self.path = path
-        self.fresh = fresh
+        self._use = use
         self._held = held
 
     def release(self) -> None:
+        os.close(self._use)
         if self._held is not None:
             self._held.release()
 
 
-def open_cache(store: str, mount: Mount, cancelled: Callable[[], bool]) -> CacheDirectory | None:
+def mount_key(mount: Mount) -> str:
+    """Mounts with the same key are the same cache: one directory, or one for each step if they are private."""
+    return encoding.key("cache mount", [mount.id, mount.uid, mount.gid, mount.mode])[:32]
+
+
+def open_cache(
+    store: str, mount: Mount, cancelled: Callable[[], bool], fill: Callable[[str], None] = lambda _: None
+) -> CacheDirectory | None:
     """The directory of a cache mount; waits if it is locked by another step. None if `cancelled` became true.
 
-    Owner and mode hold for a directory that is made now; an existing one is left as it is. Raises EnvironmentProblem.
+    Owner, mode and what `fill` puts into it hold for a directory that is made now, and it appears with them; an existing
+    one is left as it is. Raises EnvironmentProblem, and what `fill` raises.
     """
-    key = encoding.key("cache mount", [mount.id, mount.uid, mount.gid, mount.mode])[:32]
-    if mount.sharing == "private":
-        for number in range(MAX_PRIVATE):
-            name = f"{key}-{number}"
-            held = _try(store, name)
-            if held is not None:
-                return _directory(store, name, mount, held)
-        raise EnvironmentProblem(f"more than {MAX_PRIVATE} steps use the private cache mount {mount.id!r} at once")
+    name = mount_key(mount)
     held = None
-    if mount.sharing == "locked":
-        held = lease.acquire(store, f"mount-{key}", cancelled=cancelled)
+    if mount.sharing == "private":
+        name, held = _free(store, name, mount.id)
+    elif mount.sharing == "locked":
+        held = lease.acquire(store, f"mount-{name}", cancelled=cancelled)
         if held is None:
             return None
-    return _directory(store, key, mount, held)
-
-
-def _try(store: str, name: str) -> lease.Lease | None:
-    tried = iter((False, True))
-    return lease.acquire(store, f"mount-{name}", cancelled=lambda: next(tried))
-
-
-def _directory(store: str, name: str, mount: Mount, held: lease.Lease | None) -> CacheDirectory:
-    path = os.path.join(store, MOUNTS, name)
-    try:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        try:
-            os.mkdir(path, 0o700)
-        except FileExistsError:
-            return CacheDirectory(path, held, fresh=False)
-        os.chown(path, mount.uid, mount.gid)
-        os.chmod(path, mount.mode)
-    except OSError as error:
+    with contextlib.ExitStack() as undo:
         if held is not None:
-            held.release()
-        raise EnvironmentProblem(f"cannot make a cache mount: {error.strerror}") from None
-    return CacheDirectory(path, held, fresh=True)
+            undo.callback(held.release)
+        try:
+            use = hold(store, name, cancelled)
+            if use is None:
+                return None
+            undo.callback(os.close, use)
+            if not _provide(store, name, mount, cancelled, fill):
+                return None
+        except OSError as error:
+            raise EnvironmentProblem(f"cannot make a cache mount: {error.strerror}") from None
+        undo.pop_all()
+    return CacheDirectory(os.path.join(store, MOUNTS, name), use, held)
+
+
+def _free(store: str, key: str, mount_id: str) -> tuple[str, lease.Lease]:
+    """The first private directory that no step has."""
+    for number in range(MAX_PRIVATE):
+        name = f"{key}-{number}"
+        tried = iter((False, True))
+        held = lease.acquire(store, f"mount-{name}", cancelled=lambda tried=tried: next(tried))  # type: ignore[misc]
+        if held is not None:
+            return name, held
+    raise EnvironmentProblem(f"more than {MAX_PRIVATE} steps use the private cache mount {mount_id!r} at once")
+
+
+def hold(store: str, name: str, cancelled: Callable[[], bool]) -> int | None:
+    """A descriptor with the shared lock on a mount, which nobody removes until it is closed; None if cancelled.
+
+    Raises OSError.
+    """
+    path = os.path.join(store, MOUNTS, f"{name}.use")
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    while not cancelled():
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if os.path.samestat(os.stat(path), os.fstat(fd)):
+                return fd
+        except BlockingIOError:
+            time.sleep(lease.POLL_SECONDS)  # it is being removed
+        except FileNotFoundError:
+            pass  # it was
+        os.close(fd)
+    return None
+
+
+def _provide(store: str, name: str, mount: Mount, cancelled: Callable[[], bool], fill: Callable[[str], None]) -> bool:
+    """Make what is missing of directory and sidecar, and note the use; False if cancelled. Raises OSError."""
+    path = os.path.join(store, MOUNTS, name)
+    if not (os.path.isdir(path) and _touch(f"{path}.json")):
+        making = lease.acquire(store, f"mount-{name}.new", cancelled=cancelled)
+        if making is None:
+            return False
+        with making:
+            if not _touch(f"{path}.json"):
+                _write_sidecar(f"{path}.json", mount)
+            if not os.path.isdir(path):
+                _make(path, mount, fill)
+    return True
+
+
+def _make(path: str, mount: Mount, fill: Callable[[str], None]) -> None:
+    """Under another name first: a build that is killed meanwhile must not leave half of what it starts with."""
+    new = f"{path}.new"
+    if os.path.lexists(new):
+        remove_tree(new)
+    os.mkdir(new, 0o700)
+    try:
+        os.chown(new, mount.uid, mount.gid)
+        os.chmod(new, mount.mode)
+        fill(new)
+        os.rename(new, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            remove_tree(new)
+        raise
+
+
+def _touch(path: str) -> bool:
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _write_sidecar(path: str, mount: Mount) -> None:
+    value = {
+        "id": mount.id,
+        "target": mount.target,
+        "sharing": mount.sharing,
+        "project": "",
+        "made_at": round(time.time(), 3),
+    }
+    new = f"{path}.new"
+    with open(new, "wb") as file:
+        file.write(encoding.canonical(value))
+    os.rename(new, path)

@@ -15,10 +15,11 @@ from cache.entry import DIRECTORY, Entry
 from cache.errors import DefinitionError, EnvironmentProblem
 from worker.below import Below
 from worker.context_directory import ContextDirectory, entry_digest, text
+from worker.pretended import Pretended
 from worker.tree import Data
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from cache.rootfs import Resolution
     from cache.store import Store
@@ -51,13 +52,16 @@ class ContextTree:
     the umask. Files must not change while the tree is in use; where that is noticed it is an error.
     """
 
-    def __init__(self, directory: str, rules: Rules, store: Store) -> None:
-        """directory: an existing directory. Raises EnvironmentProblem."""
+    def __init__(self, directory: str, rules: Rules, store: Store, changed: Iterable[str] = ()) -> None:
+        """directory: an existing directory. changed: paths below it that are taken for changed, though they are not
+        touched: files with content that nothing had before, directories with all in them. Raises EnvironmentProblem.
+        """
         self.directory = os.path.realpath(directory)
         self._rules = rules
         self._ruled = bool(rules.digest_input())
         self._store = store
         self._started = time.time_ns()
+        self._pretended = Pretended(directory, changed)
         identity = [self.directory, rules.digest_input()]
         self._prefix = encoding.key("context", identity)[:32]
         self._known: dict[str, bytes] | None = None
@@ -171,14 +175,19 @@ class ContextTree:
 
     def records(self) -> list[tuple[str, bytes]]:
         """What this scan found, for the store's `stats` table, so that the next one need not hash it again."""
+        if self._pretended:
+            return []
         made = ((self._key(path), listing.record()) for path, listing in self._directories.items())
         return [(key, value) for key, value in made if value is not None]
 
     def _list(self, path: str) -> dict[str, os.stat_result]:
+        if self._pretended.is_new_directory(path):
+            return self._pretended.add({}, path)
         fd = self._open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             with os.scandir(fd) as listing:
-                return {text(item.name): item.stat(follow_symlinks=False) for item in listing}
+                found = {text(item.name): item.stat(follow_symlinks=False) for item in listing}
+            return self._pretended.add(found, path)
         except OSError as error:
             raise EnvironmentProblem(f"cannot read {path or '.'} in the context: {error.strerror}") from None
         finally:
@@ -204,6 +213,10 @@ class ContextTree:
             os.close(fd)
             raise EnvironmentProblem(f"{path} in the context was replaced while the build read it")
         return fd
+
+    def pretended(self, path: str) -> str:
+        """What a file that is taken for changed has as its digest, "" for any other."""
+        return self._pretended.digest(path)
 
     def hash_file(self, path: str, size: int) -> str:
         """BLAKE3 hex of a file's bytes."""
@@ -237,6 +250,8 @@ class ContextTree:
         return f"{self._prefix}/{path}"
 
     def _remembered(self, path: str) -> bytes | None:
+        if self._pretended.touches(path):
+            return None
         if self._known is None:
             self._known = dict(self._store.scan("stats", self._prefix))
         return self._known.get(self._key(path))

@@ -128,6 +128,9 @@ class ContextDirectory:
         path = f"{self.path}/{name}" if self.path else name
         modified = int(status.st_mtime)
         if stat.S_ISREG(status.st_mode):
+            pretended = self._tree.pretended(path)
+            if pretended:
+                return Entry(path, FILE, _mode(status), mtime=modified, size=status.st_size, digest=pretended)
             known = self._memory().get(name)
             usable = known is not None and known[1] == _describe(status) and not self._tree.racy(status)
             digest = known[0] if known is not None and usable else self._tree.hash_file(path, status.st_size)

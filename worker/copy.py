@@ -31,7 +31,7 @@ def plan_copy(operation: Copy, trees: Mapping[int, Tree], rootfs: Rootfs, store:
     owner = _owner(operation, rootfs)
     now = int(time.time())
     plan = CopyPlan(below, owner=owner, mode=operation.mode, now=now, owner_named=bool(operation.owner))
-    keep = _keep(operation)
+    keep = keep_rule(operation)
     chosen: list[tuple[Tree, Match, bool]] = []
     for source in operation.sources:
         if isinstance(source, Inline):
@@ -111,7 +111,7 @@ def copy_facts(operation: Copy, trees: Mapping[int, Tree], rootfs: Rootfs) -> di
 
 def _refuse_conflicts(operation: Copy, source: Pattern, tree: Tree, rootfs: Rootfs, target: str) -> None:
     """Raise DefinitionError where a file would replace a directory of the image or the reverse; reads names only."""
-    keep = _keep(operation)
+    keep = keep_rule(operation)
     for match in select(tree, source.path, deep=operation.parents):
         if operation.parents or (source.extract and match.entry.kind == FILE):
             continue
@@ -146,7 +146,7 @@ def source_digest(source: Pattern | Inline, trees: Mapping[int, Tree], operation
     """The digest of just what this source selects. Raises DefinitionError."""
     if isinstance(source, Inline):
         return ""  # its text is part of the operation
-    return selection_digest(trees[source.input], source.path, _keep(operation), parents=operation.parents)
+    return selection_digest(trees[source.input], source.path, keep_rule(operation), parents=operation.parents)
 
 
 def _unpack(tree: Tree, match: Match, store: Store) -> Tree | None:
@@ -155,7 +155,8 @@ def _unpack(tree: Tree, match: Match, store: Store) -> Tree | None:
     return unpack(tree, match, store)
 
 
-def _keep(operation: Copy) -> Callable[[str], bool] | None:
+def keep_rule(operation: Copy) -> Callable[[str], bool] | None:
+    """Which paths below a selected directory --exclude leaves; None for all."""
     if not operation.exclude:
         return None
     rules = IgnoreRules.from_patterns(operation.exclude)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
-import os
 import queue
-import socket
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -15,11 +12,15 @@ from cache import encoding
 from cache.errors import EnvironmentProblem
 from cache.result import Layer, Result
 from cache.store import Batch, Table
+from worker.action import CommandFailed
+from worker.attempts import attempts
 from worker.copy import plan_copy, plan_directory
 from worker.copy_write import write_plan
+from worker.maker import maker
 from worker.operation import Copy, MakeDirectory, Run, key_form
 from worker.output import Output
 from worker.run import Machine, Runner, RunScratch
+from worker.variation import variation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,9 +41,10 @@ class Executor:
         self._store = store
         self._library = library
         self._keeper = None if machine is None else machine.keeper
-        self._runner = None if machine is None else Runner(library, store.directory, machine)
-        self._made_by = f"{_user()}@{socket.gethostname()}"
+        self._made_by = maker()
         self._cleaner = _Cleaner()
+        self._runner = None if machine is None else Runner(library, store.directory, machine, self._cleaner.discard)
+        self._stopped = threading.Event()
 
     def execute(self, action: Action, order: Order) -> Result:
         """Make the action's result and submit it to the store with everything that it names.
@@ -52,35 +54,44 @@ class Executor:
         """
         started = time.monotonic()
         output = Output(self._store, order.show, order.secrets.values())
+        order.live(output.live_path)
         scratch: RunScratch | None = None
         operation = action.operation
         try:
             if isinstance(operation, Run):
-                if self._runner is None:
+                runner = self._runner
+                if runner is None:
                     raise EnvironmentProblem("this worker was not prepared to run commands")
-                scratch = self._runner.run(action, order, output)
+                scratch = attempts(lambda: runner.run(action, order, output), order, output, self._stopped.is_set)
                 layer, batch = self._library.write_layer(scratch.capture)
             else:
                 layer, batch = self._library.write_layer(self._writer(action))
+        except CommandFailed as failure:
+            failure.log, log_batch = output.keep()
+            self._store.submit(log_batch)
+            raise
         finally:
             if scratch is not None:
                 self._cleaner.discard(scratch.path)
         log, log_batch = output.keep()
         layer, batch = self._earlier(action, layer, batch)
         # Rounded as it is kept: the image must not differ by whether its result was just made or read again.
-        result = Result(layer, log, time.monotonic() - started, round(time.time(), 3), self._made_by)
+        varies = variation(self._store, self._library, action.key, layer)
+        result = Result(layer, log, time.monotonic() - started, round(time.time(), 3), self._made_by, varies)
         record = encoding.canonical(result.to_json())
         self._store.submit(
             Batch(
                 blobs={**batch.blobs, **log_batch.blobs},
                 files=batch.files + log_batch.files,
                 records=(*batch.records, ("results", action.key, record)),
+                needs=batch.needs,
             )
         )
         return result
 
     def stop(self) -> None:
-        """Kill whatever runs; the actions end with Cancelled or CommandFailed."""
+        """Kill whatever runs, and begin no attempt any more; the actions end with Cancelled or CommandFailed."""
+        self._stopped.set()
         if self._keeper is not None:
             self._keeper.kill_all()
 
@@ -111,8 +122,10 @@ class Executor:
             # One that cannot be read, or of which something is gone, is as good as none.
             with contextlib.suppress(*encoding.UNREADABLE):
                 earlier = Layer.from_json(encoding.parse(record))
-                if all(blob is not None and self._store.has_blob(blob) for blob in (earlier.tar, earlier.listing)):
-                    return earlier, Batch()
+                blobs = [blob for blob in (earlier.tar, earlier.listing) if blob is not None]
+                if len(blobs) == 2 and all(map(self._store.has_blob, blobs)):
+                    row: tuple[Table, str, bytes] = ("layers", earlier.diff_id, encoding.canonical(earlier.to_json()))
+                    return earlier, Batch(records=(row,), needs=tuple(blobs))
         mine: tuple[Table, str, bytes] = ("outputs", key, encoding.canonical(layer.to_json()))
         return layer, batch._replace(records=(*batch.records, mine))
 
@@ -142,7 +155,3 @@ class _Cleaner:
             with contextlib.suppress(OSError):
                 remove_tree(path)
 
-
-def _user() -> str:
-    # In a user namespace everybody is root; the environment knows the name that a colleague would recognise.
-    return os.environ.get("SUDO_USER") or os.environ.get("USER") or getpass.getuser()

@@ -14,14 +14,22 @@ import select
 import shutil
 import signal
 import socket
+import time
 from typing import Any, NamedTuple, NoReturn
 
 from worker import mounts
+from worker.process_tree import descendants
 
 MESSAGE_LIMIT = 192 << 10
 """Bytes of one request; the kernel's default socket buffer holds 208 KiB. 500 lowers with long paths fit."""
 FDS_LIMIT = 64
 """File descriptors of one request: the output, the bundle and the secrets."""
+KILL_AGAIN_SECONDS = 0.02
+"""How often the processes of a late container are looked for: the runtime may have been just about to start one."""
+RUNTIME_SECONDS = 5.0
+"""How long the runtime may take to tidy up after its container was killed, before it is killed itself."""
+LONGEST_SLEEP = 3600.0
+"""Seconds without looking at the clock; poll(2) counts milliseconds in an int."""
 OVERLAY_OPTIONS: list[tuple[str, str | None]] = [
     ("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off"), ("xino", "off"),
 ]  # fmt: skip
@@ -113,6 +121,16 @@ def _mounts_erofs(root: str, probe: Probe) -> bool:
     return True
 
 
+class _Running:
+    """A container. deadline: monotonic seconds. late: whether that has passed."""
+
+    def __init__(self, number: int, mounted: list[str], seconds: float | None) -> None:
+        self.number = number
+        self.mounted = mounted
+        self.deadline = float("inf") if seconds is None else time.monotonic() + seconds
+        self.late = False
+
+
 class _Keeper:
     """Answers requests in the order in which their containers end."""
 
@@ -121,7 +139,7 @@ class _Keeper:
         self._root = root
         self._overlay = [*OVERLAY_OPTIONS, ("userxattr", None)] if userxattr else OVERLAY_OPTIONS
         self._lowers: dict[str, str] = {}
-        self._running: dict[int, tuple[int, list[str]]] = {}
+        self._running: dict[int, _Running] = {}
 
     def loop(self) -> None:
         readable, writable = os.pipe()
@@ -133,7 +151,7 @@ class _Keeper:
         poll.register(self._connection, select.POLLIN)
         poll.register(readable, select.POLLIN)
         while True:
-            for fd, _ in poll.poll():
+            for fd, _ in poll.poll(self._kill_late()):
                 if fd == readable:
                     with contextlib.suppress(BlockingIOError):
                         os.read(readable, 4096)
@@ -195,7 +213,7 @@ class _Keeper:
         except BaseException:
             self._clear(step, mounted)
             raise
-        self._running[pid] = (request["id"], mounted)
+        self._running[pid] = _Running(request["id"], mounted, request["seconds"])
 
     def _mount_view(self, view: dict[str, Any], target: str) -> None:
         """An overlay over the view's layers, lowest first; read-only if it has no upper directory."""
@@ -238,9 +256,28 @@ class _Keeper:
                 return
             known = self._running.pop(pid, None)
             if known is not None:
-                number, mounted = known
-                self._clear(os.path.join(self._root, "step", str(number)), mounted)
-                _answer(self._connection, {"id": number, "status": os.waitstatus_to_exitcode(status)})
+                self._clear(os.path.join(self._root, "step", str(known.number)), known.mounted)
+                code = os.waitstatus_to_exitcode(status)
+                # It may have come to a good end in the moment in which its time ran out.
+                _answer(self._connection, {"id": known.number, "status": code, "late": known.late and code != 0})
+
+    def _kill_late(self) -> float | None:
+        """Kill the containers whose time is up; milliseconds until the next look, None if nothing has a time."""
+        now = time.monotonic()
+        wait = float("inf")
+        for pid, step in self._running.items():
+            if step.deadline <= now:
+                # Not the runtime: it ends by itself once the container has, and takes its cgroup and state away.
+                # The container's first process takes with it what is in its PID namespace, whatever that ignores.
+                step.late = True
+                late = now > step.deadline + RUNTIME_SECONDS
+                for each in [*descendants(pid), *([pid] if late else [])]:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(each, signal.SIGKILL)
+                wait = min(wait, KILL_AGAIN_SECONDS)
+            else:
+                wait = min(wait, step.deadline - now)
+        return None if wait == float("inf") else min(wait, LONGEST_SLEEP) * 1000 + 1
 
     def _clear(self, step: str, mounted: list[str]) -> None:
         for target in reversed(mounted):

@@ -42,6 +42,10 @@ class View(NamedTuple):
     devices: bool = False
 
 
+class OutOfTime(Exception):
+    """A container was killed because it ran longer than it may; never shown."""
+
+
 class Keeper:
     """Runs containers in the keeper process. Threads may call `start` at the same time."""
 
@@ -81,12 +85,19 @@ class Keeper:
             return self._next
 
     def start(
-        self, number: int, argv: list[str], views: list[View], output: int, files: dict[str, BundleFile]
+        self,
+        number: int,
+        argv: list[str],
+        views: list[View],
+        output: int,
+        files: dict[str, BundleFile],
+        seconds: float | None = None,
     ) -> Callable[[], int]:
         """Start `argv` in the step's mounts; the returned function waits for its exit status (negative: the signal).
 
         output: descriptor for its stdout and stderr. files: name → content, written into the step's directory on a
-        tmpfs: the bundle's config and secrets never touch a disk. Both raise EnvironmentProblem.
+        tmpfs: the bundle's config and secrets never touch a disk. seconds: after these everything below `argv` is
+        killed, and then waiting raises OutOfTime. Both raise EnvironmentProblem.
         """
         fds = [output]
         try:
@@ -96,7 +107,8 @@ class Keeper:
                 with open(fd, "wb", closefd=False) as memory:
                     memory.write(file.data)
             numbers = {name: [place, *file[1:]] for place, (name, file) in enumerate(files.items(), 1)}
-            request = {"op": "run", "argv": argv, "views": [view._asdict() for view in views], "files": numbers}
+            request: dict[str, Any] = {"op": "run", "argv": argv, "files": numbers, "seconds": seconds}
+            request["views"] = [view._asdict() for view in views]
             reply = self._call(number, request, fds)
         finally:
             for fd in fds[1:]:
@@ -166,4 +178,6 @@ def _status(reply: dict[str, Any]) -> int:
             f"cannot start a build step: {reply['error']}",
             hint="free some space" if full else "run `buildgraph doctor`",
         )
+    if reply.get("late"):
+        raise OutOfTime
     return int(reply["status"])

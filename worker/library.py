@@ -34,6 +34,10 @@ class Fetcher(Protocol):
         """The layer with `tar` and `listing`, both in the store. Raises RemoteError, StoreProblem."""
         ...
 
+    def fetched_size(self, layer: Layer) -> int:
+        """Bytes that `fetch` would move, 0 if that is not known."""
+        ...
+
 
 class LayerLibrary:
     """All methods may be called from several threads."""
@@ -86,6 +90,11 @@ class LayerLibrary:
                 with self._lock:
                     self._layers[layer.diff_id] = known
             return known
+
+    def bytes_to_fetch(self, layer: Layer) -> int:
+        """Bytes that come from elsewhere before the layer can be used; 0 for one that is here."""
+        tar = self.known(layer).tar
+        return 0 if tar is not None and self.store.has_blob(tar) else self._fetcher.fetched_size(layer)
 
     def fetch_all(self, layers: Sequence[Layer]) -> list[Layer]:
         """`fetch` for each, several at a time."""

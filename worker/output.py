@@ -12,6 +12,7 @@ from blake3 import blake3
 
 from cache.digest import Digest
 from cache.store import Batch, NewFile
+from worker.shown_lines import LINE_LIMIT, ShownLines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -19,11 +20,7 @@ if TYPE_CHECKING:
     from cache.store import Store
 
 MEMORY_LIMIT = 1 << 20
-"""Bytes of a log that are held in memory; beyond that it goes to a scratch file."""
-LINE_LIMIT = 64 << 10
-"""A line that goes on longer is shown and kept in pieces."""
-SHOWN_LINES = 200_000
-"""Lines of one step that are shown; nobody reads more, and showing them takes longer than making them."""
+"""Bytes of a log that are held in memory as well; a small log's blob is made of them, a large one's of the file."""
 KEPT_BYTES = 256 << 20
 """Bytes of one step's log; what a step prints beyond that is lost, or it could fill the disk by printing."""
 TAIL_LINES = 20
@@ -34,11 +31,15 @@ REDACT_FROM = 4
 
 
 class Output:
-    """Collects one step's output from one thread. secrets: values that must not be shown or kept."""
+    """Collects one step's output from one thread. secrets: values that must not be shown or kept.
+
+    live_path: a file that has, from the first line on, what the log has so far, for others to follow; it need not
+    be there. What was written to it never changes.
+    """
 
     def __init__(self, store: Store, show: Callable[[str], None], secrets: Iterable[bytes] = ()) -> None:
         self._store = store
-        self._show = show
+        self._lines_shown = ShownLines(show)
         self._secrets = sorted(_pieces(secrets), key=len, reverse=True)
         self._longest = len(self._secrets[0]) if self._secrets else 0
         self._partial = b""
@@ -46,8 +47,8 @@ class Output:
         self._size = 0
         self._hash = blake3()
         self._file: int | None = None
-        self._path = ""
-        self._shown = 0
+        self._followed = True
+        self.live_path = store.scratch("log")
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
 
     def read_from(self, fd: int) -> None:
@@ -69,17 +70,22 @@ class Output:
         if not self._size:
             return None, Batch()
         digest = Digest(self._hash.hexdigest(), self._size)
-        if self._file is None:
+        self.close()
+        if self._size <= MEMORY_LIMIT:
             return digest, Batch(blobs={digest: b"".join(self._chunks)})
-        os.close(self._file)
-        self._file = None
-        return digest, Batch(files=(NewFile(digest, self._path),))
+        return digest, Batch(files=(NewFile(digest, self.live_path),))
+
+    def close(self) -> None:
+        """Nothing more comes; what was collected stays. May be called twice."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
 
     def _lines(self, text: bytes) -> None:
         """Whole lines, without the last one's end."""
         text = self._redact(text)
         self._keep(text + b"\n")
-        lines = text.split(b"\n") if self._shown < SHOWN_LINES else text.rsplit(b"\n", TAIL_LINES)[-TAIL_LINES:]
+        lines = text.split(b"\n") if not self._lines_shown.is_full else text.rsplit(b"\n", TAIL_LINES)[-TAIL_LINES:]
         for line in lines:
             self._tell(line)
 
@@ -89,30 +95,45 @@ class Output:
         self._tell(line)
 
     def _tell(self, line: bytes) -> None:
-        text = line.decode("utf-8", "replace").rstrip("\r")
-        self.tail.append(text)
-        self._shown += 1
-        if self._shown <= SHOWN_LINES:
-            self._show(text)
-        elif self._shown == SHOWN_LINES + 1:
-            self._show(f"[more than {SHOWN_LINES} lines: the rest is only kept in the log]")
+        self.tail.append(self._lines_shown.add(line))
 
     def _keep(self, data: bytes) -> None:
-        if self._size >= KEPT_BYTES:
-            return
-        if self._size + len(data) > KEPT_BYTES:
-            data = data[: KEPT_BYTES - self._size]
+        data = data[: KEPT_BYTES - self._size]
         self._hash.update(data)
         self._size += len(data)
-        if self._file is not None:
-            os.write(self._file, data)
+        if self._size <= MEMORY_LIMIT:
+            self._chunks.append(data)
+            self._let_follow(data)
             return
-        self._chunks.append(data)
-        if self._size > MEMORY_LIMIT:
-            self._path = self._store.scratch("log")
-            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            os.write(self._file, b"".join(self._chunks))
-            self._chunks.clear()
+        if self._size - len(data) <= MEMORY_LIMIT:
+            self._spill()
+        self._write(data)
+
+    def _let_follow(self, data: bytes) -> None:
+        """Write to the file what memory has too. A failure costs those who follow, not the step."""
+        if self._followed:
+            try:
+                self._write(data)
+            except OSError:
+                self._followed = False
+
+    def _spill(self) -> None:
+        """From here on only the file has the log; it gets what it lacks."""
+        if not self._followed:
+            self.close()
+            self._open(0)  # and writes again what is there: whoever reads it sees no change
+            self._write(b"".join(self._chunks))
+        self._chunks.clear()
+
+    def _open(self, flags: int) -> int:
+        self._file = os.open(self.live_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, 0o600)
+        return self._file
+
+    def _write(self, data: bytes) -> None:
+        fd = self._open(os.O_EXCL) if self._file is None else self._file
+        view = memoryview(data)
+        while view:  # a disk that becomes full takes a part first
+            view = view[os.write(fd, view) :]
 
     def _cut(self, line: bytes) -> int:
         """Where to cut a long line: what could be the beginning of a secret is kept back, and none is cut in two."""

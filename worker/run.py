@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cache.entry import DIRECTORY, Entry
 from cache.errors import EnvironmentProblem
-from worker.action import Action, Cancelled, CommandFailed, Order
+from worker.action import Action, Cancelled, CommandFailed, Order, TimedOut
 from worker.capture import capture
 from worker.emulation import require_emulation
-from worker.keeper_client import BundleFile, Keeper, View
+from worker.keeper_client import BundleFile, Keeper, OutOfTime, View
 from worker.mount_points import (
     SYSTEM_DIRECTORIES,
     SYSTEM_FILES,
@@ -29,7 +29,7 @@ from worker.sandbox import Bind, Sandbox, configuration
 from worker.users import resolve_user
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cache.layer_writer import LayerTar
     from cache.result import Layer
@@ -55,17 +55,20 @@ class Machine(NamedTuple):
 
 
 class Runner:
-    """Executes RUNs. Threads may call `run` at the same time."""
+    """Executes RUNs. Threads may call `run` at the same time. discard: deletes the scratch of one that failed."""
 
-    def __init__(self, library: LayerLibrary, store_directory: str, machine: Machine) -> None:
+    def __init__(
+        self, library: LayerLibrary, store_directory: str, machine: Machine, discard: Callable[[str], None]
+    ) -> None:
         self._library = library
         self._store_directory = store_directory
         self._machine = machine
+        self._discard = discard
         self._lock = threading.Lock()
         self._stubs: dict[tuple[Stub, ...], str] = {}
 
     def run(self, action: Action, order: Order, output: Output) -> RunScratch:
-        """Run the program; where what it changed lies. Raises CommandFailed and others."""
+        """Run the program once; where what it changed lies. Raises CommandFailed, TimedOut, Cancelled and others."""
         operation = action.operation
         assert isinstance(operation, Run)
         if action.platform:
@@ -74,8 +77,26 @@ class Runner:
         if len(layers) > MAX_LAYERS:
             raise EnvironmentProblem(f"the image has {len(layers)} layers; more than {MAX_LAYERS} cannot be mounted")
         rootfs = self._library.rootfs(layers)
-        user = resolve_user(operation.user, rootfs.read_small("etc/passwd"), rootfs.read_small("etc/group"))
         scratch = RunScratch(self._library, rootfs.lookup(""), userxattr=self._machine.rootless)
+        try:
+            self._run_in(scratch, action, order, output, layers, rootfs)
+        except BaseException:
+            self._discard(scratch.path)
+            raise
+        return scratch
+
+    def _run_in(
+        self,
+        scratch: RunScratch,
+        action: Action,
+        order: Order,
+        output: Output,
+        layers: Sequence[Layer],
+        rootfs: Rootfs,
+    ) -> None:
+        operation = action.operation
+        assert isinstance(operation, Run)
+        user = resolve_user(operation.user, rootfs.read_small("etc/passwd"), rootfs.read_small("etc/group"))
         number = self._machine.keeper.new_step()
         bundle = self._machine.keeper.step_directory(number)
         files: dict[str, BundleFile] = {}
@@ -114,24 +135,36 @@ class Runner:
             )
             config = json.dumps(configuration(sandbox, self._machine.bpf)).encode()
             files["config.json"] = BundleFile(config, 0o600)
-            status = self._start(number, bundle, views, files, output)
+            try:
+                status = self._start(number, bundle, views, files, order, output)
+            except OutOfTime:
+                status = None
         if order.cancelled():
             raise Cancelled
+        if status is None:
+            raise TimedOut(order.timeout or 0.0, list(output.tail))
         if status != 0:
             raise CommandFailed(status, list(output.tail))
-        return scratch
 
     def _start(
-        self, number: int, bundle: str, views: list[View], files: dict[str, BundleFile], output: Output
+        self,
+        number: int,
+        bundle: str,
+        views: list[View],
+        files: dict[str, BundleFile],
+        order: Order,
+        output: Output,
     ) -> int:
         reading, writing = os.pipe()
         try:
             keeper = self._machine.keeper
             command = self._machine.runtime.command(keeper.state_directory, bundle, f"buildgraph-{number}")
             try:
-                wait = keeper.start(number, command, views, writing, files)
+                wait = keeper.start(number, command, views, writing, files, order.timeout)
             finally:
                 os.close(writing)
+            if order.cancelled():
+                keeper.kill_all()  # whoever cancelled may have done so before there was anything to kill
             output.read_from(reading)
             return wait()
         except OSError as error:

@@ -15,7 +15,6 @@ from compiler.session import Session
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cache.store import Table
 
 FORMATS = ("tree", "json")
 
@@ -32,7 +31,7 @@ def run(arguments: Sequence[str]) -> int:
         if len(request.variants) > 1:
             raise UsageError("plan shows one platform at a time", hint="give one --platform")
         session = Session(store, request.definition, request.variants[0])
-        forecast = session.forecast()
+        forecast = session.forecast(request.jobs)
         if parsed.format == "json":
             from compiler.views import plan_json
 
@@ -42,8 +41,7 @@ def run(arguments: Sequence[str]) -> int:
 
             text = plan_tree.render(session, forecast, colour=_colour())
         # What the scan of the context found is worth keeping: the build that follows need not hash it again.
-        table: Table = "stats"
-        store.submit(Batch(records=tuple((table, key, value) for key, value in session.sources.records())))
+        store.submit(Batch(records=tuple(session.sources.records())))
     finally:
         store.close()
     say(text)

@@ -1,13 +1,14 @@
 """The instructions of a Dockerfile as values: typed, frozen, not expanded, without behaviour.
 
-Every one ends with three fields: `span`, where it stands; `text`, its source on one logical line without heredoc
-bodies; `comments`, the comment lines above it. Strings that the language expands still hold their variables and
-quotes. Absent strings are `""`.
+Every one has these fields: `span`, where it stands; `text`, its source on one logical line without heredoc bodies;
+`comments`, the comment lines above it. What becomes a step ends with its `policy`. Strings that the language expands
+still hold their variables and quotes. Absent strings are `""`.
 """
 
 from typing import NamedTuple, TypeAlias
 
 from compiler.dockerfile.heredoc import Heredoc
+from compiler.dockerfile.policy import NO_POLICY, Policy
 from compiler.dockerfile.source import Span
 from compiler.dockerfile.words import Pair
 
@@ -95,6 +96,7 @@ class Run(NamedTuple):
     span: Span
     text: str
     comments: tuple[str, ...]
+    policy: Policy = NO_POLICY
 
 
 class Copy(NamedTuple):
@@ -112,6 +114,7 @@ class Copy(NamedTuple):
     span: Span
     text: str
     comments: tuple[str, ...]
+    policy: Policy = NO_POLICY
 
 
 class Add(NamedTuple):
@@ -130,6 +133,7 @@ class Add(NamedTuple):
     span: Span
     text: str
     comments: tuple[str, ...]
+    policy: Policy = NO_POLICY
 
 
 class Cmd(NamedTuple):
@@ -200,6 +204,7 @@ class Workdir(NamedTuple):
     span: Span
     text: str
     comments: tuple[str, ...]
+    policy: Policy = NO_POLICY
 
 
 class StopSignal(NamedTuple):

@@ -34,6 +34,7 @@ from compiler.dockerfile.instructions import (
     Volume,
     Workdir,
 )
+from compiler.dockerfile.policy import read_policy
 from compiler.dockerfile.ports import normalise_ports
 from compiler.dockerfile.signals import check_signal
 from compiler.dockerfile.words import (
@@ -67,9 +68,14 @@ def interpret(raw: RawInstruction, escape: str) -> Instruction:
         message = f"unknown instruction {raw.keyword}{did_you_mean(raw.keyword, map(str.upper, _READERS))}"
         raise DockerfileError(message, raw.span.find(raw.keyword))
     try:
-        return reader(raw, escape)
+        instruction = reader(raw, escape)
     except ValueError as error:  # of the readers of words, which know no place
         raise DockerfileError(str(error), raw.span) from None
+    if not raw.policies:
+        return instruction
+    policy = read_policy(raw.policies, raw.keyword, raw.span.source)
+    assert isinstance(instruction, Run | Copy | Add | Workdir)  # as read_policy made sure
+    return instruction._replace(policy=policy)
 
 
 def _description(raw: RawInstruction, name: str) -> str:
@@ -314,7 +320,7 @@ def _onbuild(raw: RawInstruction, escape: str) -> OnBuild:
     if keyword.lower() in _NO_TRIGGER:
         raise ValueError(f"{keyword.upper()} is not allowed as a trigger of ONBUILD")
     flags, rest = split_flags(behind, escape)
-    inner = raw._replace(keyword=keyword, flags=flags, rest=rest, text=trigger, comments=())
+    inner = raw._replace(keyword=keyword, flags=flags, rest=rest, text=trigger, comments=(), policies=())
     instruction = interpret(inner, escape)
     bodies = "".join(f"\n{heredoc.body}{heredoc.name}" for heredoc in raw.heredocs)
     return OnBuild(trigger + bodies, instruction, raw.span, raw.text, raw.comments)

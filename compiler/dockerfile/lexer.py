@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from compiler.dockerfile.errors import DockerfileError, Finding
 from compiler.dockerfile.heredoc import Heredoc, announcements
+from compiler.dockerfile.policy import PolicyComment, is_policy
 from compiler.dockerfile.source import Source, Span
 from compiler.dockerfile.words import SPACE, json_array, split_first, split_flags
 
@@ -35,6 +36,7 @@ class RawInstruction(NamedTuple):
     keyword: as written. flags: `--name[=value]` without quotes. rest: everything behind them, trimmed.
     comments: the comment lines above it, without `#` and outer blanks; blank lines between do not count.
     text: the whole logical line, as the image history shows it; heredoc bodies are not in it.
+    policies: those of the comment lines that say `buildgraph:`, with no blank line between them and the instruction.
     """
 
     keyword: str
@@ -44,6 +46,7 @@ class RawInstruction(NamedTuple):
     comments: tuple[str, ...]
     text: str
     span: Span
+    policies: tuple[PolicyComment, ...] = ()
 
 
 class Lexed(NamedTuple):
@@ -54,17 +57,20 @@ class Lexed(NamedTuple):
     findings: tuple[Finding, ...]
 
 
-def lex(source: Source, escape: str = "\\") -> Lexed:
-    """Cut a source into raw instructions; DockerfileError for what cannot be cut, ValueError for a bad `escape`."""
+def lex(source: Source, escape: str = "\\", *, policies: bool = True) -> Lexed:
+    """Cut a source into raw instructions; DockerfileError for what cannot be cut, ValueError for a bad `escape`.
+
+    policies: whether a comment `# buildgraph: …` means something.
+    """
     if escape not in ("\\", "`"):
         raise ValueError(f"the escape token is \\ or `, not {escape!r}")
-    return _Lexer(source, escape).run()
+    return _Lexer(source, escape, policies).run()
 
 
 class _Lexer:
     """A cursor over the lines of one source."""
 
-    def __init__(self, source: Source, escape: str) -> None:
+    def __init__(self, source: Source, escape: str, policies: bool) -> None:
         lines = source.text.removeprefix("\ufeff").split("\n")
         self._source = source
         self._open_ended = bool(lines[-1])
@@ -74,6 +80,8 @@ class _Lexer:
         self._next = 0
         self._directives = Directives(escape=escape)
         self._findings: list[Finding] = []
+        self._with_policies = policies
+        self._policies: list[PolicyComment] = []
 
     def run(self) -> Lexed:
         self._check_lengths()
@@ -87,15 +95,29 @@ class _Lexer:
                 # An empty comment line separates, as in a licence header from the description below it.
                 if comment:
                     comments.append(comment)
+                    if self._with_policies and is_policy(comment):
+                        self._policies.append(self._policy())
                 else:
                     comments = []
                 continue
             part, continues = self._uncontinued(line)
             if not part and not continues:
+                self._refuse_stray("a blank line follows the policy comment, so it is about no instruction")
                 continue
             instructions.append(self._instruction(part, continues, tuple(comments)))
             comments = []
+        self._refuse_stray("no instruction follows the policy comment")
         return Lexed(self._directives, tuple(instructions), tuple(self._findings))
+
+    def _policy(self) -> PolicyComment:
+        """The line that was just taken."""
+        return PolicyComment(self._next, self._lines[self._next - 1].rstrip("\r"))
+
+    def _refuse_stray(self, message: str) -> None:
+        """An author who writes a policy thinks that it does something."""
+        if self._policies:
+            hint = "put it directly above the step that it is about"
+            raise DockerfileError(message, self._policies[0].span(self._source), hint=hint)
 
     def _check_lengths(self) -> None:
         for number, line in enumerate(self._lines, 1):
@@ -149,6 +171,7 @@ class _Lexer:
     def _instruction(self, part: str, continues: bool, comments: tuple[str, ...]) -> RawInstruction:
         """The instruction whose first line, `part`, has just been taken."""
         first = self._next
+        policies, self._policies = tuple(self._policies), []
         last = first
         parts = [part]
         empty = 0
@@ -156,6 +179,10 @@ class _Lexer:
             line = self._take()
             stripped = line.lstrip(SPACE)
             if stripped.startswith("#"):
+                if self._with_policies and is_policy(stripped[1:].strip(SPACE)):
+                    # The language drops comments here, so it cannot mean anything.
+                    self._policies = [self._policy()]
+                    self._refuse_stray("the policy comment stands inside of an instruction")
                 continue
             if not stripped:
                 empty = empty or self._next
@@ -176,7 +203,7 @@ class _Lexer:
             if heredocs:
                 end = len(self._lines[self._next - 1].rstrip("\r"))
                 span = span._replace(last_line=self._next, last_column=max(1, end))
-        return RawInstruction(keyword, flags, rest, heredocs, comments, text, span)
+        return RawInstruction(keyword, flags, rest, heredocs, comments, text, span, policies)
 
     def _heredocs(self, text: str, span: Span) -> tuple[Heredoc, ...]:
         heredocs: list[Heredoc] = []

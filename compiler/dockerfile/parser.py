@@ -72,7 +72,7 @@ def parse_trigger(text: str, source_label: str, escape: str = "\\") -> Instructi
     source_label: what messages call the place, such as `ONBUILD of alpine:3.20`.
     """
     source = Source(source_label, text)
-    lexed = lex(source, escape)
+    lexed = lex(source, escape, policies=False)  # how a step is treated is not for a base image to say
     if len(lexed.instructions) != 1:
         span = lexed.instructions[1].span if lexed.instructions else Span(source, 1, 1, 1, 1)
         raise DockerfileError("a trigger of ONBUILD is exactly one instruction", span)

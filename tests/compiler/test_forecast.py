@@ -12,7 +12,9 @@ from cache.images import Images
 from cache.lmdb_store import LmdbStore
 from cache.result import Layer, Result
 from cache.store import Batch
-from compiler.forecast import DEPENDS, HIT, MISS, Forecast, Forecaster, layers_of
+from compiler.forecast import DEPENDS, HIT, MISS, Forecast
+from compiler.forecaster import Forecaster
+from compiler.fresh import layers_of
 from compiler.keys import Keys
 from compiler.lookup import Lookup
 from compiler.options import BuildOptions
@@ -52,22 +54,25 @@ class Bench:
     def built(self, lowering: Lowering, *names: str, seconds: float = 1.0, content: str = "") -> None:
         """Have results in the store, with their layers."""
         keys = self._keys(lowering)
-        records = StepRecords(self.store, "file")
         for name in names:
+            records = StepRecords(self.store, "file", lowering.graph, keys)
             tar = f"tar of {name} {content}".encode()
             layer = Layer(f"sha256:{Digest.of(tar).hash}", f"content {name} {content}", Digest.of(tar), Digest.of(tar))
             made = Result(layer, None, seconds, 0.0, "me@here")
             key = encoding.key("content", [name, content])
             recipe = ("recipes", keys.recipe(name), key.encode())
             kept = ("results", key, encoding.canonical(made.to_json()))
-            ran = records.ran(lowering.graph[name], keys.parts(name), seconds)
+            ran = records.made(lowering.graph[name], seconds)
+            place = records.built("build", {name: records.place_now(lowering.graph[name], key)})
+            self.store.commit(Batch(records=(place,)))
             self.store.commit(Batch(blobs={Digest.of(tar): tar}, records=(recipe, kept, *ran)))  # type: ignore[arg-type]
 
     def forecast(self, lowering: Lowering, **options: object) -> Forecast:
         library = LayerLibrary(self.store, Images(self.store))
         chosen = BuildOptions(AMD64)._replace(**options)
-        records = StepRecords(self.store, "file")
-        return Forecaster(lowering.graph, self._keys(lowering), Lookup(self.store), records, library, chosen).forecast()
+        keys = self._keys(lowering)
+        records = StepRecords(self.store, "file", lowering.graph, keys)
+        return Forecaster(lowering.graph, keys, Lookup(self.store), records, library, chosen).forecast(slots=4)
 
 
 @pytest.fixture
@@ -84,14 +89,31 @@ def statuses(forecast: Forecast) -> dict[str, str]:
 ALL = ("base.1", "left.1", "right.1", "right.2", "3.1", "3.2")
 
 
-def test_a_first_build_misses_at_the_front_and_waits_behind(bench: Bench) -> None:
+def test_what_was_never_made_runs_whatever_is_below(bench: Bench) -> None:
     forecast = bench.forecast(lower(TEXT))
+    assert statuses(forecast) == dict.fromkeys(ALL, MISS)
+    assert {outlook.why.reason for outlook in forecast.outlooks if outlook.node.is_step} == {Reason.NEVER_BUILT}
+
+
+def test_what_was_made_before_waits_for_what_runs_below(bench: Bench) -> None:
+    lowering = lower(TEXT)
+    bench.built(lowering, *ALL)
+    forecast = bench.forecast(lower(TEXT.replace("prepare", "prepare again")))
     assert statuses(forecast) == {name: MISS if name == "base.1" else DEPENDS for name in ALL}
     assert (forecast.count(HIT), forecast.count(MISS), forecast.count(DEPENDS)) == (0, 1, 5)
     whys = {outlook.node.id: outlook.why for outlook in forecast.outlooks}
-    assert whys["base.1"].reason is Reason.NEVER_BUILT
+    assert whys["base.1"].reason is Reason.COMMAND_CHANGED
     assert whys["left.1"].reason is Reason.INPUT_OPEN
     assert "base.1" in whys["left.1"].text
+
+
+def test_the_schedule_runs_as_many_at_once_as_may(bench: Bench) -> None:
+    bench.built(lower(TEXT), *ALL, seconds=2.0)
+    forecast = bench.forecast(lower(TEXT.replace("prepare", "prepare again")))
+    spans = {span.node: (span.start, span.end) for span in forecast.spans}
+    assert spans["base.1"] == (0.0, 2.0)
+    assert spans["left.1"] == spans["right.1"] == (2.0, 4.0)
+    assert forecast.wall_seconds == pytest.approx(8.0)
 
 
 def test_everything_built_is_a_hit_and_takes_no_time(bench: Bench) -> None:
@@ -174,7 +196,7 @@ def test_a_changed_base_is_told(bench: Bench) -> None:
     bench.built(lower("FROM base\nRUN 1\n"), "0.1")
     forecast = bench.forecast(lower("FROM other\nRUN 1\n"))
     why = next(outlook.why for outlook in forecast.outlooks if outlook.node.id == "0.1")
-    assert why.reason is Reason.BASE_CHANGED
+    assert why.reason is Reason.BASE_IMAGE_CHANGED
 
 
 def test_a_forecast_writes_nothing(bench: Bench) -> None:

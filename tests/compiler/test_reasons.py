@@ -7,60 +7,146 @@ from typing import Any
 import pytest
 
 from cache import encoding
-from compiler.reasons import Reason, explain_miss
+from compiler.explain import describe, explain
+from compiler.operation_diff import word_diff
+from compiler.preimage import InputNote, Preimage
+from compiler.reasons import Reason
+from worker.file_list import Listed, compare
 from worker.operation import Copy, Pattern, Run, key_form
 
-RUN = Run(("sh", "-c", "x"), (("A", "1"), ("B", "2")), "/", "", "default", "host")
+RUN = Run(("sh", "-c", "make all"), (("A", "1"), ("B", "2")), "/", "", "default", "host")
 COPY = Copy((Pattern(1, "a"),), "/b")
+IMAGE = {"is": "Image", "name": "alpine:3.19", "digest": "sha256:aaa"}
 
 
-def parts(operation: Any = RUN, **more: Any) -> dict[str, Any]:
-    """As a record gives them back."""
-    found = {"operation": key_form(operation), "platform": "linux/amd64", "rootfs": "r", "sources": ["s"], **more}
-    read: dict[str, Any] = encoding.parse(encoding.canonical(found))
-    return read
+def made(operation: Any = RUN, recipe: str = "r", inputs: tuple[InputNote, ...] = (), **more: Any) -> Preimage:
+    """As a record gives it back."""
+    found = {"operation": operation if isinstance(operation, dict) else key_form(operation), "platform": "linux/amd64"}
+    parts = encoding.parse(encoding.canonical({**found, "rootfs": "base", "sources": ["s"], **more}))
+    notes = inputs or (InputNote("s.1", "run", "RUN below", parts["rootfs"]),)
+    return Preimage(recipe, parts, notes, "RUN title", "own")
+
+
+class Known:
+    """A world with these preimages and file lists."""
+
+    def __init__(self, *preimages: Preimage, files: dict[str, list[Listed]] | None = None) -> None:
+        self._preimages = {each.recipe: each for each in preimages}
+        self._files = files or {}
+
+    def preimage(self, recipe: str) -> Preimage | None:
+        return self._preimages.get(recipe)
+
+    def files(self, source: str) -> list[Listed] | None:
+        return self._files.get(source)
 
 
 @pytest.mark.parametrize(
     ("now", "reason", "text"),
     [
-        (parts(platform="linux/arm64"), Reason.PLATFORM_CHANGED, "linux/amd64"),
-        (parts(COPY), Reason.OPERATION_CHANGED, "another instruction"),
-        (parts(RUN._replace(argv=("y",))), Reason.COMMAND_CHANGED, "command"),
-        (parts(RUN._replace(argv=("y",), env=())), Reason.COMMAND_CHANGED, "command"),
-        (parts(RUN._replace(env=(("A", "1"), ("B", "3")))), Reason.VARIABLES_CHANGED, "of B changed"),
-        (parts(RUN._replace(env=(("C", "1"), ("B", "2")))), Reason.VARIABLES_CHANGED, "of A, C changed"),
-        (parts(RUN._replace(cwd="/x", user="u")), Reason.OPERATION_CHANGED, "cwd, user"),
-        (parts(sources=["t"]), Reason.FILES_CHANGED, "files"),
-        (parts(rootfs="q"), Reason.BASE_CHANGED, "builds on"),
-        (parts(), Reason.GONE, "no longer in the store"),
+        (made(platform="linux/arm64"), Reason.PLATFORM_CHANGED, "was linux/amd64, is linux/arm64"),
+        (made(COPY), Reason.OPERATION_CHANGED, "another instruction stood here: RUN, now COPY or ADD"),
+        (made(RUN._replace(argv=("sh", "-c", "make -j all"))), Reason.COMMAND_CHANGED, "make [now with -j] all"),
+        (made(RUN._replace(argv=("y",), env=())), Reason.COMMAND_CHANGED, "the command changed"),
+        (made(RUN._replace(env=(("A", "1"), ("B", "3")))), Reason.VARIABLES_CHANGED, "the value of B changed: 2 → 3"),
+        (made(RUN._replace(env=(("A", "1"),))), Reason.VARIABLES_CHANGED, "the variable B is gone; it was 2"),
+        (made(RUN._replace(env=(("A", "1"), ("B", "2"), ("C", "")))), Reason.VARIABLES_CHANGED, "C is new: empty"),
+        (made(RUN._replace(env=(("C", "1"), ("B", "2")))), Reason.VARIABLES_CHANGED, "values of A, C changed"),
+        (made(RUN._replace(cwd="/x")), Reason.OPERATION_CHANGED, "the working directory changed: / → /x"),
+        (made(sources=["t"]), Reason.FILES_CHANGED, "files"),
+        (made(rootfs="q"), Reason.BASE_CHANGED, "builds on changed"),
+        (made(secrets=[["token", "m"]]), Reason.SECRET_CHANGED, "the secret token"),
+        (made(), Reason.GONE, "no longer in the store"),
     ],
 )
-def test_the_first_difference_that_explains_it(now: dict[str, Any], reason: Reason, text: str) -> None:
-    explained = explain_miss(now, parts())
+def test_the_difference_is_named(now: Preimage, reason: Reason, text: str) -> None:
+    explained = explain(now, made(), Known())
     assert explained.reason is reason
     assert text in explained.text
 
 
 def test_a_step_that_was_never_built() -> None:
-    assert explain_miss(parts(), None).reason is Reason.NEVER_BUILT
+    assert explain(made(), None, Known()).reason is Reason.NEVER_BUILT
+
+
+def test_modes_and_owners() -> None:
+    explained = explain(made(COPY._replace(mode="755")), made(COPY._replace(mode="644")), Known())
+    assert (explained.reason, explained.text) == (Reason.MODE_CHANGED, "--chmod was 644, is 755")
+    explained = explain(made(COPY._replace(owner="app")), made(COPY), Known())
+    assert explained.text == "the owner was nothing, is app"
+
+
+def test_secret_values_are_not_shown() -> None:
+    old = made(RUN._replace(env=(("API_TOKEN", "secret:aa"),)))
+    explained = explain(made(RUN._replace(env=(("API_TOKEN", "secret:bb"),))), old, Known())
+    assert explained.text == "the value of API_TOKEN changed (it is secret, so it is not shown)"
+    assert "aa" not in repr(explained) and "bb" not in repr(explained)
+
+
+def test_files_are_named_with_their_sizes() -> None:
+    old = [Listed("a", "file", 0o644, 10, "x"), Listed("gone", "file", 0o644, 5, "y"), Listed("m", "file", 0o644, 1, "z")]
+    new = [Listed("a", "file", 0o644, 2048, "q"), Listed("new", "file", 0o644, 7, "w"), Listed("m", "file", 0o755, 1, "z")]
+    known = Known(files={"s": old, "t": new})
+    explained = explain(made(sources=["t"]), made(), known)
+    assert explained.reason is Reason.FILES_CHANGED
+    assert explained.text == "a changed; new is new; gone is gone; m changed mode"
+    expected = {"+ new (7 B)", "- gone (was 5 B)", "~ a (10 B → 2.0 KiB)", "~ m (mode 644 → 755)"}
+    assert set(explained.details) == expected
+
+
+def test_many_files_are_counted_in_the_sentence() -> None:
+    explained = describe(compare([], [Listed(f"f{n:03}", "file", 0o644, 1, "x") for n in range(500)]))
+    assert explained.text == "f000, f001, f002 and 497 more are new"
+    assert explained.details[-1] == "… and 300 more"
+
+
+def test_only_a_mode() -> None:
+    one = Listed("a", "file", 0o644, 1, "x")
+    assert describe(compare([one], [one._replace(mode=0o755)])).reason is Reason.MODE_CHANGED
+
+
+def test_a_base_image_is_named_with_old_and_new_digest() -> None:
+    old_image, new_image = made(IMAGE, "old"), made({**IMAGE, "name": "alpine:3.20", "digest": "sha256:bbb"}, "new")
+    old = made(rootfs="old", inputs=(InputNote("image:a", "image", "alpine:3.19", "old"),))
+    new = made(rootfs="new", inputs=(InputNote("image:b", "image", "alpine:3.20", "new"),))
+    explained = explain(new, old, Known(old_image, new_image))
+    assert explained.reason is Reason.BASE_IMAGE_CHANGED
+    assert explained.text == "the base image changed: alpine:3.19 (sha256:aaa) → alpine:3.20 (sha256:bbb)"
+
+
+def test_the_cause_is_found_below() -> None:
+    """RUN on RUN on COPY: what changed is a file of the COPY."""
+    files = {"s": [Listed("a", "file", 0o644, 1, "x")], "t": [Listed("a", "file", 0o644, 2, "y")]}
+    below = [made(COPY, "c1"), made(COPY, "c2", sources=["t"])]
+    middle = [made(RUN, "m1", rootfs="c1"), made(RUN, "m2", rootfs="c2")]
+    explained = explain(made(rootfs="m2"), made(rootfs="m1"), Known(*below, *middle, files=files))
+    assert explained.reason is Reason.BASE_CHANGED
+    assert "a changed (1 B → 2 B)" in explained.text
+    assert explained.details == ("~ a (1 B → 2 B)",)
+
+
+def test_a_line_that_was_put_between_and_one_that_went() -> None:
+    lower, upper = made(RUN, "low"), made(RUN._replace(argv=("new",)), "high", rootfs="low")
+    between = explain(made(rootfs="high"), made(rootfs="low"), Known(lower, upper))
+    assert "it is new here" in between.text
+    assert "is gone" in explain(made(rootfs="low"), made(rootfs="high"), Known(lower, upper)).text
 
 
 def test_a_record_of_an_older_program_that_knew_fewer_fields() -> None:
-    before = parts()
-    del before["operation"]["ulimits"]
-    assert explain_miss(parts(), before).reason is Reason.OPERATION_CHANGED
+    before = made()
+    del before.operation["ulimits"]
+    assert explain(made(), before, Known()).reason is Reason.OPERATION_CHANGED
 
 
-def test_values_of_variables_are_not_in_the_text() -> None:
-    """A build argument may be more private than its name."""
-    explained = explain_miss(parts(RUN._replace(env=(("A", "new-value"),))), parts(RUN._replace(env=(("A", "old-value"),))))
-    assert "value" not in explained.text.replace("the value of", "")
+def test_words_that_differ_stand_in_what_surrounds_them() -> None:
+    assert word_diff("a b c d e f g", "a b c d X f g", 60) == "a b c d [e → X] f g"
+    assert word_diff("x", "x y", 60) == "x [now with y]"
 
 
 def test_the_words_are_stable() -> None:
     """They stand in the JSON of `plan`."""
     assert {reason.value for reason in Reason} >= {
         "same-recipe", "same-content", "source", "not-needed", "never-built", "no-cache", "command-changed", "variables-changed",
-        "operation-changed", "files-changed", "base-changed", "platform-changed", "gone", "input-open",
+        "operation-changed", "files-changed", "base-changed", "platform-changed", "gone", "input-open", "source-changed",
+        "base-image-changed", "mode-changed", "secret-changed", "expired", "evicted",
     }  # fmt: skip

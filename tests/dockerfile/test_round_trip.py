@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from compiler.dockerfile.errors import DockerfileError
 from compiler.dockerfile.parser import Dockerfile, parse_dockerfile
+from compiler.dockerfile.policy import NO_POLICY
 from compiler.dockerfile.source import Source, Span
+from tests.dockerfile.policies import written
 
 CORPUS = sorted(Path(__file__).parents[1].glob("corpus/**/*Dockerfile*")) + sorted(Path(__file__).parents[1].glob("cases/*/Dockerfile"))
 
@@ -22,7 +24,7 @@ def parse(text: str) -> Dockerfile:
 
 
 def printed(file: Dockerfile) -> str:
-    """One line an instruction, with the heredocs that it announces."""
+    """One line an instruction, with the policies above it and the heredocs that it announces."""
     lines = []
     if file.directives.escape != "\\":
         lines.append(f"# escape={file.directives.escape}")
@@ -30,6 +32,7 @@ def printed(file: Dockerfile) -> str:
     for stage in file.stages:
         instructions += [stage.from_, *stage.instructions]
     for instruction in instructions:
+        lines += [f"# buildgraph: {word}" for word in written(getattr(instruction, "policy", NO_POLICY))]
         lines.append(instruction.text)
         for heredoc in getattr(instruction, "heredocs", ()):
             lines.append(f"{heredoc.body}{heredoc.name}")
@@ -37,7 +40,7 @@ def printed(file: Dockerfile) -> str:
 
 
 def meaning(value: Any) -> Any:
-    """Without places and comments, which printing does not keep."""
+    """Without places and comments, which printing does not keep; the policy is what comments say of a step."""
     if isinstance(value, Span):
         return None
     fields = getattr(value, "_fields", None)
@@ -73,6 +76,8 @@ lines = st.one_of(
     st.builds("COPY {} {} /d/".format, st.text("ab*?", min_size=1, max_size=4), st.text("xyz", min_size=1, max_size=4)),
     st.builds("LABEL x{}=\"{}\"".format, st.integers(0, 9), st.text("a b$", max_size=5)),
     st.builds("RUN <<E\n{}\nE".format, st.text("ab \n$", max_size=20).filter(lambda text: "E" not in text)),
+    st.builds("# buildgraph: {}\nRUN {}".format, st.sampled_from(["no-cache", "ttl=1h,retry=2", "timeout=3s", "tll=1h"]), words),
+    st.builds("# buildgraph: no-cache\n{}{} /d/".format, st.sampled_from(["", "# more\n", "#\n", "\n"]), st.sampled_from(["COPY a", "WORKDIR", "USER"])),
     st.builds("CMD [\"{}\"]".format, st.text("abc ", max_size=5)),
     st.sampled_from(["# a comment", "", "   ", "USER u", "WORKDIR /w", "EXPOSE 80", "HEALTHCHECK NONE", "ARG X=1", "FROM a AS b"]),
 )
@@ -95,6 +100,7 @@ def test_made_files_survive_printing(chosen: list[str]) -> None:
         lambda: "FROM scratch\n" + "RUN echo hello world && true\n" * 35_000,
         lambda: "FROM scratch\nRUN a \\\n" + "  && b \\\n" * 120_000 + "  c\n",
         lambda: "FROM scratch\nENV " + " ".join(f"A{n}=b" for n in range(6_000)) + "\n" + "# comment\n" * 90_000,
+        lambda: "FROM scratch\n" + "# buildgraph: ttl=24h, retry=3\nRUN true\n" * 21_000,
         lambda: "FROM scratch\nCOPY <<E /x\n" + "line of a heredoc\n" * 55_000 + "E\n",
         lambda: "FROM scratch\n" + "LABEL a=\"" + "x" * 60_000 + "\"\n" + "\n" * 900_000,
     ],

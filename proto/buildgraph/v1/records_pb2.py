@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x62uildgraph/v1/records.proto\x12\rbuildgraph.v1\"$\n\x06\x44igest\x12\x0c\n\x04hash\x18\x01 \x01(\x0c\x12\x0c\n\x04size\x18\x02 \x01(\x03\"u\n\x05Layer\x12\x0f\n\x07\x64iff_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\x12\"\n\x03tar\x18\x03 \x01(\x0b\x32\x15.buildgraph.v1.Digest\x12&\n\x07listing\x18\x04 \x01(\x0b\x32\x15.buildgraph.v1.Digest\"\x8b\x01\n\x06Result\x12#\n\x05layer\x18\x01 \x01(\x0b\x32\x14.buildgraph.v1.Layer\x12\"\n\x03log\x18\x02 \x01(\x0b\x32\x15.buildgraph.v1.Digest\x12\x13\n\x0b\x64uration_us\x18\x03 \x01(\x03\x12\x12\n\nmade_at_ms\x18\x04 \x01(\x03\x12\x0f\n\x07made_by\x18\x05 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x62uildgraph/v1/records.proto\x12\rbuildgraph.v1\"$\n\x06\x44igest\x12\x0c\n\x04hash\x18\x01 \x01(\x0c\x12\x0c\n\x04size\x18\x02 \x01(\x03\"u\n\x05Layer\x12\x0f\n\x07\x64iff_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\x12\"\n\x03tar\x18\x03 \x01(\x0b\x32\x15.buildgraph.v1.Digest\x12&\n\x07listing\x18\x04 \x01(\x0b\x32\x15.buildgraph.v1.Digest\"\x9b\x01\n\x06Result\x12#\n\x05layer\x18\x01 \x01(\x0b\x32\x14.buildgraph.v1.Layer\x12\"\n\x03log\x18\x02 \x01(\x0b\x32\x15.buildgraph.v1.Digest\x12\x13\n\x0b\x64uration_us\x18\x03 \x01(\x03\x12\x12\n\nmade_at_ms\x18\x04 \x01(\x03\x12\x0f\n\x07made_by\x18\x05 \x01(\t\x12\x0e\n\x06varies\x18\x06 \x03(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,5 +36,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LAYER']._serialized_start=84
   _globals['_LAYER']._serialized_end=201
   _globals['_RESULT']._serialized_start=204
-  _globals['_RESULT']._serialized_end=343
+  _globals['_RESULT']._serialized_end=359
 # @@protoc_insertion_point(module_scope)

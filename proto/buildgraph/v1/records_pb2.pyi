@@ -3,8 +3,10 @@
 isort:skip_file
 What a store keeps and machines send each other: layers and results."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -91,6 +93,7 @@ class Result(_message.Message):
     DURATION_US_FIELD_NUMBER: _builtins.int
     MADE_AT_MS_FIELD_NUMBER: _builtins.int
     MADE_BY_FIELD_NUMBER: _builtins.int
+    VARIES_FIELD_NUMBER: _builtins.int
     duration_us: _builtins.int
     """Wall time of the execution in microseconds."""
     made_at_ms: _builtins.int
@@ -105,6 +108,10 @@ class Result(_message.Message):
     def log(self) -> Global___Digest:
         """Everything that the step printed. Not set if it printed nothing."""
 
+    @_builtins.property
+    def varies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Paths that differed when the same action was executed once more, some of them. Bytes: names need not be UTF-8."""
+
     def __init__(
         self,
         *,
@@ -113,10 +120,11 @@ class Result(_message.Message):
         duration_us: _builtins.int = ...,
         made_at_ms: _builtins.int = ...,
         made_by: _builtins.str = ...,
+        varies: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["layer", b"layer", "log", b"log"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_us", b"duration_us", "layer", b"layer", "log", b"log", "made_at_ms", b"made_at_ms", "made_by", b"made_by"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_us", b"duration_us", "layer", b"layer", "log", b"log", "made_at_ms", b"made_at_ms", "made_by", b"made_by", "varies", b"varies"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,112 @@
+"""BuildRecord: what one build did, node by node; kept for `why`, `log` and `cache stat`."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from cache import encoding
+from cache.digest import Digest
+
+if TYPE_CHECKING:
+    from cache.store import Store, Table
+
+NodeStatus = Literal["cached", "ran", "failed", "cancelled"]
+VERSION = 1
+TITLE_LIMIT = 120
+"""Characters of an instruction that are kept."""
+
+
+class NodeRecord(NamedTuple):
+    """One step.
+
+    recipe, content: its keys, content "" if it never came so far. status: `cached` is also one that another build made
+    meanwhile. reason: a `Reason`'s value, "" where comparing the recipes tells it; note: its sentence if that would
+    not. before: the recipe key that it is to be compared with, "" for none. seconds: of this build's execution, or of
+    the one that made what was found. log: of what it printed, None for nothing.
+    """
+
+    id: str
+    title: str
+    status: NodeStatus
+    reason: str
+    recipe: str
+    content: str = ""
+    before: str = ""
+    note: str = ""
+    seconds: float = 0.0
+    log: Digest | None = None
+
+
+class BuildRecord(NamedTuple):
+    """key: unique, in order of time. project: its name. file: of the definition, see `StepRecords`. target: stage.
+    started: seconds since the epoch. seconds: wall time. ok: whether it ended well. image: `sha256:…` or ""."""
+
+    key: str
+    project: str
+    file: str
+    target: str
+    platform: str
+    started: float
+    seconds: float
+    ok: bool
+    made_by: str
+    image: str
+    nodes: tuple[NodeRecord, ...]
+
+    def encode(self) -> tuple[Table, str, bytes]:
+        """As a record of the table `builds`."""
+        value = [
+            VERSION, self.project, self.file, self.target, self.platform, round(self.started, 3),
+            round(self.seconds, 3), self.ok, self.made_by, self.image,
+            [[*node[:8], round(node.seconds, 4), None if node.log is None else str(node.log)] for node in self.nodes],
+        ]  # fmt: skip
+        return "builds", self.key, zlib.compress(encoding.canonical(value), 1)
+
+    def node(self, node_id: str) -> NodeRecord | None:
+        return next((node for node in self.nodes if node.id == node_id), None)
+
+    @classmethod
+    def parse(cls, key: str, record: bytes) -> BuildRecord | None:
+        """None for a record that is damaged, or of a version that this program does not know."""
+        try:
+            version, *fields, nodes = encoding.parse(zlib.decompress(record))
+            if version != VERSION:
+                return None
+            project, file, target, platform, started, seconds, ok, made_by, image = fields
+            return cls(
+                key, str(project), str(file), str(target), str(platform), float(started), float(seconds), bool(ok),
+                str(made_by), str(image), tuple(_node(node) for node in nodes),
+            )  # fmt: skip
+        except (*encoding.UNREADABLE, zlib.error):
+            return None
+
+
+def _node(value: Any) -> NodeRecord:
+    *texts, seconds, log = value
+    node_id, title, status, reason, recipe, content, before, note = (str(each) for each in texts)
+    if status not in ("cached", "ran", "failed", "cancelled"):
+        raise ValueError(f"a node's status is {status}")
+    known: NodeStatus = status  # type: ignore[assignment]  # one of the four, as was just seen
+    return NodeRecord(
+        node_id, title, known, reason, recipe, content, before, note, float(seconds),
+        None if log is None else Digest.parse(log),
+    )  # fmt: skip
+
+
+def new_key(started: float) -> str:
+    """A key that sorts by time and that no other build has."""
+    return f"{int(started * 1000):012x}-{os.urandom(4).hex()}"
+
+
+def all_builds(store: Store) -> list[BuildRecord]:
+    """Every build that is remembered, oldest first."""
+    parsed = (BuildRecord.parse(key, record) for key, record in store.scan("builds"))
+    return [build for build in parsed if build is not None]
+
+
+def find_build(store: Store, key: str) -> BuildRecord | None:
+    """The build of this key; None if it is not remembered any more."""
+    record = store.get("builds", key)
+    return None if record is None else BuildRecord.parse(key, record)

@@ -1,0 +1,75 @@
+"""BuildLog: notes what one build did and used, for `why`, `log`, `cache stat` and for what may be evicted."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from cache.build_record import TITLE_LIMIT, BuildRecord, NodeRecord, new_key
+from cache.store import Batch
+from cache.usage import Usage, layer_key, project_key, project_record, result_key
+from compiler.graph import ImageSource
+from compiler.reasons import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cache.result import Result
+    from cache.store import Table
+    from compiler.graph import Node
+    from compiler.session import Session
+
+
+class BuildLog:
+    """Collects the steps of one build of one platform; `batch` at its end."""
+
+    def __init__(self, session: Session, made_by: str) -> None:
+        self._session = session
+        self._made_by = made_by
+        self._started = time.time()
+        self._began = time.monotonic()
+        self._nodes: dict[str, NodeRecord] = {}
+
+    def known(self, node: Node, result: Result) -> None:
+        """A step whose recipe was known."""
+        content = self._session.lookup.contents.get(node.id, "")
+        recipe = self._session.keys.recipe(node.id)
+        self._nodes[node.id] = NodeRecord(
+            node.id, node.text[:TITLE_LIMIT], "cached", Reason.SAME_RECIPE.value, recipe, content,
+            seconds=result.seconds, log=result.log,
+        )  # fmt: skip
+
+    def ended(self, nodes: Mapping[str, NodeRecord]) -> None:
+        """Steps that came to an end in the dispatcher."""
+        self._nodes.update(nodes)
+
+    def batch(self, *, ok: bool, image: str) -> Batch:
+        """What is to be kept. image: `sha256:…`, "" for none."""
+        session = self._session
+        key = new_key(self._started)
+        build = BuildRecord(
+            key, session.project, session.records.file, session.graph.target, str(session.options.platform),
+            self._started, time.monotonic() - self._began, ok, self._made_by, image, tuple(self._nodes.values()),
+        )  # fmt: skip
+        # A step that never ended leaves its place as it was, so that the next build is compared with one that did.
+        places = {
+            node.id: session.records.place_now(session.graph[node.id], node.content)
+            for node in self._nodes.values()
+            if node.status in ("cached", "ran")
+        }
+        rows = [build.encode(), session.records.built(key, places)]
+        return Batch(records=(*rows, *self._uses(), *session.sources.records()))
+
+    def _uses(self) -> list[tuple[Table, str, bytes]]:
+        """When what was used was last used, and by which project."""
+        store, project = self._session.store, self._session.project
+        keys = [result_key(node.content) for node in self._nodes.values() if node.status in ("cached", "ran")]
+        sources = [node.definition for node in self._session.graph if isinstance(node.definition, ImageSource)]
+        keys += [layer_key(layer.diff_id) for source in sources for layer in source.layers]
+        known = store.get_many("uses", set(keys))
+        name = project_record(project)
+        rows: list[tuple[Table, str, bytes]] = [] if store.get(name[0], name[1]) == name[2] else [name]
+        for key in dict.fromkeys(keys):
+            used = Usage.parse(known.get(key)).used(self._started, project_key(project))
+            rows.append(("uses", key, used.encode()))
+        return rows

@@ -1,0 +1,157 @@
+"""`buildgraph why`: what decided that a step runs, or ran when it was last built."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from cache.errors import UsageError
+from cache.lmdb_store import LmdbStore
+from cache.store import Batch
+from compiler.cli.options import Parser, add_build_options, read_request
+from compiler.cli.streams import say
+from compiler.dockerfile.errors import did_you_mean
+from compiler.explain import ago
+from compiler.forecast import DEPENDS, HIT
+from compiler.progress.text import printable
+from compiler.session import Session
+from compiler.why import Miss, last_miss
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from compiler.forecast import Outlook
+    from compiler.graph import Graph, Node
+
+VERSION = 1
+SHOWN_DETAILS = 40
+KEY_CHARS = 16
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Exit code 0, or an exception."""
+    parser = Parser(prog="buildgraph why", description="Say what decided that a step runs, or ran when last built.")
+    parser.add_argument("node", metavar="NODE", help="a step as plan names it (build.3), or its line")
+    add_build_options(parser)
+    parser.add_argument("--last", action="store_true", help="of the last build only, not of the one that would come")
+    parser.add_argument("--format", default="text", choices=("text", "json"), help="for people or for programs")
+    parsed = parser.parse_args(arguments)
+    request = read_request(parsed)
+    store = LmdbStore(request.store)
+    try:
+        if len(request.variants) > 1:
+            raise UsageError("why looks at one platform at a time", hint="give one --platform")
+        session = Session(store, request.definition, request.variants[0])
+        node = find_node(session.graph, parsed.node)
+        outlook = None
+        if not parsed.last:
+            outlooks = session.forecast(request.jobs).outlooks
+            outlook = next(each for each in outlooks if each.node.id == node.id)
+            if outlook.status == DEPENDS:
+                cause = session.explain(node)
+                outlook = outlook._replace(why=outlook.why._replace(details=(f"since {cause.text}", *cause.details)))
+        miss = last_miss(store, session.records, node.id)
+        store.submit(Batch(records=tuple(session.sources.records())))
+    finally:
+        store.close()
+    if parsed.format == "json":
+        say(json.dumps(_document(node, outlook, miss), indent=2, ensure_ascii=False) + "\n")
+    else:
+        say(_text(node, outlook, miss))
+    return 0
+
+
+def find_node(graph: Graph, text: str) -> Node:
+    """A step by its id, by a line of its instruction, or a stage's last one by the stage's name. Raises UsageError."""
+    steps = {node.id: node for node in graph if node.is_step}
+    if text in steps:
+        return steps[text]
+    line = text.removeprefix(":")
+    if line.isascii() and line.isdigit() and len(line) < 9:
+        for node in steps.values():
+            if node.span is not None and node.span.first_line <= int(line) <= node.span.last_line:
+                return node
+    of_stage = [node for node in steps.values() if node.stage == text]
+    if of_stage:
+        return of_stage[-1]
+    message = f"there is no step {text!r} in what is built{did_you_mean(text, steps)}"
+    raise UsageError(message, hint="buildgraph plan lists the steps; a line of the Dockerfile does as well")
+
+
+def _text(node: Node, outlook: Outlook | None, miss: Miss | None) -> str:
+    line = f"  (line {node.span.first_line})" if node.span is not None else ""
+    lines = [f"{node.id}  {' '.join(printable(node.text).split())}{line}"]
+    if outlook is not None:
+        lines += ["", *_planned(outlook)]
+    if miss is not None and (outlook is None or outlook.status == HIT):
+        lines += ["", *_last(miss)]
+    elif miss is None and outlook is None:
+        lines += ["", "  it did not run in any build that is remembered here"]
+    return "\n".join([*lines, ""])
+
+
+def _planned(outlook: Outlook) -> list[str]:
+    if outlook.status == HIT and outlook.result is not None:
+        result = outlook.result
+        when = ago(max(0.0, time.time() - result.made_at))
+        found = "its recipe is known" if outlook.why.reason.value == "same-recipe" else outlook.why.text
+        made = f"made {when} by {printable(result.made_by)}, took {result.seconds:.1f} s"
+        return [f"  cached: {printable(found)}; {made}"]
+    lines = [f"  {'would run' if outlook.status != HIT else 'cached'}: {printable(outlook.why.text)}"]
+    if outlook.if_same:
+        then = "it is cached" if outlook.if_same == HIT else "it runs anyway"
+        lines = [f"  depends: {printable(outlook.why.text)}; if that comes out as before, {then}"]
+    lines += _details(outlook.why.details)
+    if outlook.varies:
+        lines += ["  not deterministic: when it last ran twice on the same inputs, these differed:"]
+        lines += _details(outlook.varies)
+    return [*lines, f"  recipe key {outlook.recipe_key[:KEY_CHARS]}…"]
+
+
+def _last(miss: Miss) -> list[str]:
+    build, node = miss.build, miss.node
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(build.started))
+    did = "ran" if node.status == "ran" else "failed"
+    lines = [f"  {did} in the build of {when} by {printable(build.made_by)}: {printable(miss.why.text)}"]
+    return [*lines, *_details(miss.why.details), f"  recipe key {node.recipe[:KEY_CHARS]}…"]
+
+
+def _details(details: Sequence[str]) -> list[str]:
+    lines = [f"    {printable(detail)}" for detail in details[:SHOWN_DETAILS]]
+    more = len(details) - SHOWN_DETAILS
+    return [*lines, f"    … and {more} more (--format json has all)"] if more > 0 else lines
+
+
+def _document(node: Node, outlook: Outlook | None, miss: Miss | None) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "version": VERSION,
+        "node": node.id,
+        "instruction": node.text,
+        "line": node.span.first_line if node.span is not None else None,
+        "planned": None,
+        "last_miss": None,
+    }
+    if outlook is not None:
+        found["planned"] = {
+            "status": outlook.status,
+            "reason": outlook.why.reason.value,
+            "explanation": outlook.why.text,
+            "details": list(outlook.why.details),
+            "if_same": outlook.if_same,
+            "varies": list(outlook.varies),
+            "recipe_key": outlook.recipe_key,
+        }
+    if miss is not None:
+        found["last_miss"] = {
+            "build": miss.build.key,
+            "started": miss.build.started,
+            "made_by": miss.build.made_by,
+            "status": miss.node.status,
+            "reason": miss.why.reason.value,
+            "explanation": miss.why.text,
+            "details": list(miss.why.details),
+            "recipe_key": miss.node.recipe,
+            "compared_with": miss.node.before,
+        }
+    return found

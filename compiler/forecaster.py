@@ -1,0 +1,220 @@
+"""Forecaster: works out, node by node, what a build would do, without doing it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from cache.errors import BuildgraphError, DefinitionError
+from cache.result import Result
+from compiler.explain import ago, explain, explain_gone
+from compiler.forecast import DEPENDS, HIT, MISS, Forecast, Outlook
+from compiler.fresh import is_expired, known_results, layers_of, no_cache, no_cache_text
+from compiler.graph import ROOTFS, Graph, ImageSource, Node
+from compiler.needs import needed
+from compiler.planned_world import PlannedWorld
+from compiler.reasons import Explained, Reason
+from compiler.records import medians
+from compiler.schedule import schedule
+from worker.action import spelled
+from worker.operation import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from compiler.keys import Keys
+    from compiler.lookup import Lookup
+    from compiler.options import BuildOptions
+    from compiler.records import Expected, StepRecords
+    from worker.library import LayerLibrary
+
+
+class Forecaster:
+    """Works out a Forecast; reads records and indexes, fetches and writes nothing."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        keys: Keys,
+        lookup: Lookup,
+        records: StepRecords,
+        library: LayerLibrary,
+        options: BuildOptions,
+    ) -> None:
+        self._graph = graph
+        self._keys = keys
+        self._lookup = lookup
+        self._records = records
+        self._library = library
+        self._options = options
+        self._now = time.time()
+        self._bottoms: dict[str, Node] = {}
+        for node in graph:
+            self._bottoms[node.id] = self._bottoms[node.inputs[ROOTFS]] if node.inputs else node
+
+    def forecast(self, slots: int) -> Forecast:
+        """slots: steps that may run at the same time."""
+        results, self._expired = known_results(self._graph, self._keys, self._lookup, self._options)
+        self._results = results
+        self._expectations = self._records.expected()
+        self._wanted = needed(self._graph, results)
+        self._found: dict[str, Outlook] = {}
+        self._assumed: dict[str, Result] = dict(results)
+        for node in self._graph:
+            outlook = self._found[node.id] = self._outlook(node)
+            if outlook.result is not None:
+                results[node.id] = self._assumed[node.id] = outlook.result
+        self._note_moves()
+        path, seconds = self._critical_path()
+        spans = schedule(self._graph, self._plan_hits(), medians(self._expectations), slots)
+        return Forecast(tuple(self._found.values()), results, path, seconds, spans)
+
+    def _plan_hits(self) -> dict[str, Result]:
+        """Results for the schedule: also where a stage is not needed, and so has none."""
+        nothing = Result(None, None, 0.0, 0.0, "")
+        hits = {name: nothing for name, each in self._found.items() if each.node.is_step and each.status == HIT}
+        return {**hits, **self._results}
+
+    def _outlook(self, node: Node) -> Outlook:
+        recipe = self._keys.recipe(node.id)
+        if not node.is_step and not node.inputs:
+            return Outlook(node, HIT, Explained(Reason.SOURCE, _source_text(node)), recipe, None)
+        if node.kind == "stage":
+            base = self._found[node.inputs[ROOTFS]]
+            why = base.why if base.status == HIT else Explained(Reason.INPUT_OPEN, f"it waits for {base.node.id}")
+            return Outlook(node, HIT if base.status == HIT else DEPENDS, why, recipe, None)
+        return self._step(node, recipe)
+
+    def _step(self, node: Node, recipe: str) -> Outlook:
+        expected = self._expectations.get(node.id)
+        known = self._results.get(node.id)
+        if known is not None:
+            why = Explained(Reason.SAME_RECIPE, f"made by {known.made_by}, took {known.seconds:.1f} s")
+            return Outlook(node, HIT, why, recipe, known, expected, varies=known.varies)
+        if node.id not in self._wanted:
+            why = Explained(Reason.NOT_NEEDED, "not needed: what takes from it is cached")
+            return Outlook(node, HIT, why, recipe, None, expected)
+        old = self._expired.get(node.id)
+        before = self._before(node)
+        varies = () if before is None else before.varies
+        self._assume(node, before)
+        if no_cache(node, self._options):
+            why = Explained(Reason.NO_CACHE, no_cache_text(node, self._options))
+            return Outlook(node, MISS, why, recipe, None, expected, varies=varies)
+        if old is not None:
+            age = ago(self._now - old.made_at).removesuffix(" ago")
+            ttl = spelled(node.policy.ttl or 0.0)
+            why = Explained(Reason.EXPIRED, f"its result is {age} old, older than ttl={ttl}")
+            return Outlook(node, MISS, why, recipe, None, expected, varies=varies)
+        open_input = next((name for name in node.inputs if self._found[name].status != HIT), None)
+        if open_input is not None and self._records.ever_made(node.id):
+            return self._depending(node, recipe, open_input, expected, varies)
+        if open_input is None:
+            same = self._by_content(node, self._results)
+            if same is not None and not is_expired(node, same, self._now):
+                why = Explained(Reason.SAME_CONTENT, "its inputs have the content that they had before")
+                return Outlook(node, HIT, why, recipe, same, expected, varies=same.varies)
+        return Outlook(node, MISS, self.explain(node), recipe, None, expected, varies=varies)
+
+    def _depending(
+        self, node: Node, recipe: str, open_input: str, expected: Expected | None, varies: tuple[str, ...]
+    ) -> Outlook:
+        first = self._found[open_input]
+        origin = first.node.inputs[ROOTFS] if first.node.kind == "stage" else first.node.id
+        why = Explained(Reason.INPUT_OPEN, f"it waits for what {origin} makes")
+        if_same = ""
+        if all(self._is_assumed(name) for name in node.inputs):
+            same = self._by_content(node, self._assumed)
+            if same is not None and not is_expired(node, same, self._now):
+                self._assumed[node.id] = same
+                if_same = HIT
+            else:
+                if_same = MISS
+        return Outlook(node, DEPENDS, why, recipe, None, expected, if_same, varies=varies)
+
+    def _before(self, node: Node) -> Result | None:
+        """What this place gave last time."""
+        place = self._records.place(node.id)
+        return None if place is None else self._lookup.by_content(place.content)
+
+    def _assume(self, node: Node, before: Result | None) -> None:
+        if before is not None:
+            self._assumed[node.id] = before
+
+    def _is_assumed(self, name: str) -> bool:
+        """Whether all layers of a node are known, or assumed to be what they were."""
+        return all(not node.is_step or node.id in self._assumed for node in self._graph.chain(name))
+
+    def explain(self, node: Node) -> Explained:
+        """Why no result of this step is known, compared with the nearest earlier build of it."""
+        now = self._records.preimage(node)
+        world = PlannedWorld(self._graph, self._keys, self._records)
+        before = self._records.before(node)
+        if before == now.recipe:
+            place = self._records.place(node.id)
+            return explain_gone(self._library.store, "" if place is None else place.content)
+        return explain(now, self._records.earlier(before), world)
+
+    def _by_content(self, node: Node, results: Mapping[str, Result]) -> Result | None:
+        plain_run = isinstance(node.definition, Run) and all(mount.input is None for mount in node.definition.mounts)
+        if not plain_run and not self._listed(node):
+            return None
+        try:
+            key = self._keys.content(node, lambda name: layers_of(self._graph, name, results), self._library)
+        except DefinitionError:
+            raise
+        except BuildgraphError:
+            return None
+        return self._lookup.by_content(key)
+
+    def _images_below(self, node: Node) -> list[tuple[Node, ImageSource]]:
+        bottoms = {self._bottoms[name].id: self._bottoms[name] for name in node.inputs}.values()
+        return [(each, each.definition) for each in bottoms if isinstance(each.definition, ImageSource)]
+
+    def _listed(self, node: Node) -> bool:
+        """Whether all that the node builds on can be looked into without fetching anything."""
+        return all(
+            (listing := self._library.known(layer).listing) is not None and self._library.store.has_blob(listing)
+            for _, source in self._images_below(node)
+            for layer in source.layers
+        )
+
+    def _note_moves(self) -> None:
+        """Bytes that come from a registry: layers that are not here of images that steps which may run build on."""
+        images = {
+            image.id: source
+            for each in list(self._found.values())
+            if each.node.is_step and each.status != HIT
+            for image, source in self._images_below(each.node)
+        }
+        for name, source in images.items():
+            moved = sum(self._library.bytes_to_fetch(layer) for layer in source.layers)
+            self._found[name] = self._found[name]._replace(moved=moved)
+
+    def _critical_path(self) -> tuple[tuple[str, ...], float]:
+        """The chain of steps to run that takes longest: along each node's inputs, the one that is done last."""
+        done_at: dict[str, float] = {}
+        before: dict[str, str] = {}
+        for node in self._graph:
+            latest = max(node.inputs, key=lambda name: done_at[name], default="")
+            start = done_at[latest] if latest else 0.0
+            outlook = self._found[node.id]
+            runs = node.is_step and outlook.status != HIT
+            done_at[node.id] = start + ((outlook.seconds or 0.0) + 1e-9 if runs else 0.0)
+            before[node.id] = latest
+        path = []
+        name = self._graph.target
+        while name:
+            if self._found[name].node.is_step and self._found[name].status != HIT:
+                path.append(name)
+            name = before[name]
+        return tuple(reversed(path)), done_at[self._graph.target]
+
+
+def _source_text(node: Node) -> str:
+    source = node.definition
+    if isinstance(source, ImageSource):
+        count = len(source.layers)
+        layers = f"{count} {'layer' if count == 1 else 'layers'}"
+        return f"{layers}, {source.digest[:19]}" if source.digest else layers
+    return {"context": "the files of the context", "http": "fetched", "scratch": "nothing"}[node.kind]

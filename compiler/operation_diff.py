@@ -1,0 +1,143 @@
+"""OperationDiff: what is different between two operations, field by field, in words for people."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any
+
+from compiler.preimage import MASK
+from compiler.reasons import Explained, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SHOWN = 60
+"""Characters of a value in a sentence; the details have more."""
+SHOWN_DETAIL = 400
+_NAMES = {
+    "cwd": "the working directory", "user": "USER", "owner": "the owner", "mode": "--chmod", "network": "the network",
+    "hostname": "the host's name", "hosts": "--add-host", "shm_size": "--shm-size", "ulimits": "--ulimit",
+    "insecure": "--security", "destination": "the destination", "sources": "the list of sources",
+    "exclude": "--exclude", "link": "--link", "parents": "--parents", "path": "the directory", "mounts": "the mounts",
+    "scripts": "the script", "from_context": "where it copies from",
+}  # fmt: skip
+_WORDS = {"Run": "RUN", "Copy": "COPY or ADD", "MakeDirectory": "WORKDIR", "Image": "an image"}
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Explained]:
+    """One Explained a cause, the weightiest first; [] if they are equal. old, new: as `key_form` has them."""
+    if old.get("is") != new.get("is"):
+        kinds = [_WORDS.get(str(each.get("is")), "another instruction") for each in (old, new)]
+        text = f"another instruction stood here: {kinds[0]}, now {kinds[1]}"
+        return [Explained(Reason.OPERATION_CHANGED, text)]
+    if new.get("is") == "Image":
+        return _image(old, new) if old != new else []
+    fields = [name for name in new if new[name] != old.get(name)]
+    found = []
+    if "argv" in fields or "scripts" in fields:
+        found.append(_command(old, new))
+    if "env" in fields:
+        found.append(_variables(dict(old["env"]), dict(new["env"])))
+    found += [
+        Explained(Reason.MODE_CHANGED, f"{_NAMES[name]} was {_value(old.get(name))}, is {_value(new[name])}")
+        for name in ("owner", "mode")
+        if name in fields
+    ]
+    for name in fields:
+        if name not in ("argv", "scripts", "env", "owner", "mode"):
+            found.append(_other(name, old.get(name), new[name]))
+    return found
+
+
+def _image(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Explained]:
+    def text(image: Mapping[str, Any]) -> str:
+        digest = str(image.get("digest", ""))
+        return f"{image.get('name')} ({digest[:19]})" if digest else str(image.get("name"))
+
+    details = (f"- {old.get('name')} {old.get('digest')}".rstrip(), f"+ {new.get('name')} {new.get('digest')}".rstrip())
+    return [Explained(Reason.BASE_IMAGE_CHANGED, f"the base image changed: {text(old)} → {text(new)}", details)]
+
+
+def _command(old: Mapping[str, Any], new: Mapping[str, Any]) -> Explained:
+    before, after = _command_text(old), _command_text(new)
+    return Explained(
+        Reason.COMMAND_CHANGED,
+        f"the command changed: {word_diff(before, after, SHOWN)}",
+        (f"- {_cut(before, SHOWN_DETAIL)}", f"+ {_cut(after, SHOWN_DETAIL)}"),
+    )
+
+
+def _command_text(operation: Mapping[str, Any]) -> str:
+    argv = [str(word) for word in operation.get("argv", ())]
+    shell = len(argv) > 2 and argv[1] == "-c"
+    text = argv[-1] if shell else " ".join(argv)
+    for script in operation.get("scripts", ()):
+        text += "\n" + str(script.get("body", ""))
+    return " ".join(text.split())
+
+
+def word_diff(old: str, new: str, width: int) -> str:
+    """The words that differ, with a word or two around: `make [-j2 → -j4] all`."""
+    before, after = old.split(), new.split()
+    if len(before) * len(after) > 1_000_000:
+        return "the text is too long to compare"
+    pieces = []
+    for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        gone, come = " ".join(before[i1:i2]), " ".join(after[j1:j2])
+        if tag == "equal":
+            words = before[i1:i2]
+            pieces.append(" ".join(words) if len(words) <= 4 else f"{' '.join(words[:1])} … {' '.join(words[-2:])}")
+        elif tag == "replace":
+            pieces.append(f"[{_cut(gone, width)} → {_cut(come, width)}]")
+        elif tag == "delete":
+            pieces.append(f"[without {_cut(gone, width)}]")
+        else:
+            pieces.append(f"[now with {_cut(come, width)}]")
+    return _cut(" ".join(pieces), 3 * width)
+
+
+def _variables(old: Mapping[str, str], new: Mapping[str, str]) -> Explained:
+    names = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+    lines = [_variable(name, old.get(name), new.get(name), SHOWN_DETAIL) for name in names]
+    if len(names) == 1:
+        text = _variable(names[0], old.get(names[0]), new.get(names[0]), SHOWN)
+        lines = lines if text not in lines else []
+    else:
+        text = f"the values of {', '.join(names[:5])}{' and others' if len(names) > 5 else ''} changed"
+    return Explained(Reason.VARIABLES_CHANGED, text, tuple(lines))
+
+
+def _variable(name: str, old: str | None, new: str | None, width: int) -> str:
+    if any(value is not None and value.startswith(MASK) for value in (old, new)):
+        return f"the value of {name} changed (it is secret, so it is not shown)"
+    if old is None:
+        return f"the variable {name} is new: {_cut(new or '', width) or 'empty'}"
+    if new is None:
+        return f"the variable {name} is gone; it was {_cut(old, width) or 'empty'}"
+    return f"the value of {name} changed: {_cut(old, width) or 'empty'} → {_cut(new, width) or 'empty'}"
+
+
+def _other(name: str, old: Any, new: Any) -> Explained:
+    called = _NAMES.get(name, name)
+    if name in ("mounts", "sources") and isinstance(old, list):
+        gone = [each for each in old if each not in new]
+        come = [each for each in new if each not in old]
+        lines = [f"- {_value(each)}" for each in gone] + [f"+ {_value(each)}" for each in come]
+        details = tuple(_cut(line, SHOWN_DETAIL) for line in lines)
+        return Explained(Reason.OPERATION_CHANGED, f"{called} changed", details)
+    return Explained(Reason.OPERATION_CHANGED, f"{called} changed: {_value(old)} → {_value(new)}")
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        said = {name: item for name, item in value.items() if name != "is" and item not in ("", 0, False, None)}
+        return " ".join(f"{name}={_value(item)}" for name, item in said.items())
+    if isinstance(value, list):
+        return ", ".join(_value(item) for item in value) or "nothing"
+    if value in ("", None):
+        return "nothing"
+    return _cut(str(value), SHOWN)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"

@@ -1,0 +1,47 @@
+"""PlannedWorld: what explanations are made from: today's graph, and what the store remembers of earlier ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from compiler.graph import Graph, ImageSource
+from compiler.preimage import image_preimage
+from worker.file_list import Listed, readable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from compiler.keys import Keys
+    from compiler.preimage import Preimage
+    from compiler.records import StepRecords
+
+
+class PlannedWorld:
+    """A `World` of today's graph, and of what the store remembers of earlier ones."""
+
+    def __init__(self, graph: Graph, keys: Keys, records: StepRecords) -> None:
+        self._records = records
+        self._keys = keys
+        self._graph = graph
+        self._by_recipe = {keys.recipe(node.id): node for node in graph if node.kind != "stage"}
+        self._listings: dict[str, Callable[[], list[Listed]]] | None = None
+
+    def preimage(self, recipe: str) -> Preimage | None:
+        node = self._by_recipe.get(recipe)
+        if node is not None and node.is_step:
+            return self._records.preimage(node)
+        if node is not None and isinstance(node.definition, ImageSource):
+            return image_preimage(node, self._keys)
+        return self._records.earlier(recipe)
+
+    def files(self, source: str) -> list[Listed] | None:
+        if self._listings is None:
+            self._listings = {
+                digest: listing
+                for node in self._graph
+                if node.is_step
+                for digest, listing in self._keys.files(node)
+                if digest
+            }
+        listing = self._listings.get(source)
+        return self._records.files(source) if listing is None else readable(listing)

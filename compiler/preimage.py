@@ -1,0 +1,91 @@
+"""Preimage: what a recipe key was made of, kept so that a later build can say what is different."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cache import encoding
+from compiler.graph import ImageSource
+from compiler.history import is_secret_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cache.store import Store, Table
+    from compiler.graph import Graph, Node
+    from compiler.keys import Keys
+
+MASK = "secret:"
+"""How the value of a variable whose name says that it is secret begins in a record."""
+_PARTS = {"operation", "platform", "sources", "rootfs"}
+
+
+class InputNote(NamedTuple):
+    """What an input was, for a sentence about it. text: an image's name, a stage's instruction."""
+
+    node: str
+    kind: str
+    text: str
+    recipe: str
+
+
+class Preimage(NamedTuple):
+    """parts: see `Keys.parts`, secret values replaced by marks. inputs: as the node numbers them. own: the key of
+    what is the step's own, see `Keys.own`."""
+
+    recipe: str
+    parts: dict[str, Any]
+    inputs: tuple[InputNote, ...]
+    title: str
+    own: str
+
+    @property
+    def operation(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.parts["operation"]
+        return found
+
+    def encode(self) -> tuple[Table, str, bytes]:
+        """As a record of the table `preimages`."""
+        value = [self.parts, [list(each) for each in self.inputs], self.title, self.own]
+        return "preimages", self.recipe, zlib.compress(encoding.canonical(value), 1)
+
+
+def read_preimage(store: Store, recipe: str) -> Preimage | None:
+    """None if it is not kept, or cannot be read."""
+    record = store.get("preimages", recipe) if recipe else None
+    if record is None:
+        return None
+    try:
+        parts, inputs, title, own = encoding.parse(zlib.decompress(record))
+        if not parts.keys() >= _PARTS or not isinstance(parts["operation"], dict):
+            return None
+        notes = tuple(InputNote(*(str(each) for each in note)) for note in inputs)
+        return Preimage(recipe, parts, notes, str(title), str(own))
+    except (*encoding.UNREADABLE, zlib.error):
+        return None
+
+
+def preimage_of(graph: Graph, keys: Keys, node: Node, mark: Callable[[str, str], str]) -> Preimage:
+    """What the step's recipe key is made of now. mark: stands for the value of a secret variable, (name, value) in."""
+    parts = keys.parts(node.id)
+    operation = parts["operation"]
+    if "env" in operation:
+        pairs = operation["env"]
+        env = [[name, f"{MASK}{mark(name, value)}" if is_secret_name(name) else value] for name, value in pairs]
+        parts = {**parts, "operation": {**operation, "env": env}}
+    notes = tuple(_note(graph[name], keys.recipe(name)) for name in node.inputs)
+    return Preimage(keys.recipe(node.id), parts, notes, node.text, keys.own(node.id))
+
+
+def image_preimage(node: Node, keys: Keys) -> Preimage:
+    """The same of an image: its name and digest take the operation's place, so that two can be compared."""
+    source = node.definition
+    assert isinstance(source, ImageSource)
+    operation = {"is": "Image", "name": source.name, "digest": source.digest}
+    parts = {"operation": operation, "platform": "", "sources": [], "rootfs": ""}
+    return Preimage(keys.recipe(node.id), parts, (), node.text, "")
+
+
+def _note(node: Node, recipe: str) -> InputNote:
+    return InputNote(node.id, node.kind, node.text, recipe)

@@ -1,0 +1,50 @@
+"""Arrange: the outlooks of a forecast as every view shows them, sources first, then stage by stage."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from compiler.forecast import HIT
+from compiler.graph import ROOTFS
+
+if TYPE_CHECKING:
+    from compiler.forecast import Forecast, Outlook
+
+
+class StageGroup(NamedTuple):
+    """One stage. end: the outlook of its stage node. steps: in order."""
+
+    name: str
+    end: Outlook
+    steps: tuple[Outlook, ...]
+
+
+class Arranged(NamedTuple):
+    """by_id: all of them. sources: images, contexts and the like. stages: each behind those that it takes from."""
+
+    by_id: dict[str, Outlook]
+    sources: tuple[Outlook, ...]
+    stages: tuple[StageGroup, ...]
+
+
+def arrange(forecast: Forecast) -> Arranged:
+    """Stages in the order in which they end, so that each comes after those that it takes from."""
+    ends = {outlook.node.stage: outlook for outlook in forecast.outlooks if outlook.node.kind == "stage"}
+    steps: dict[str, list[Outlook]] = {name: [] for name in ends}
+    sources = []
+    for outlook in forecast.outlooks:
+        if outlook.node.is_step:
+            steps[outlook.node.stage].append(outlook)
+        elif outlook.node.kind != "stage":
+            sources.append(outlook)
+    stages = tuple(StageGroup(name, end, tuple(steps[name])) for name, end in ends.items())
+    return Arranged({outlook.node.id: outlook for outlook in forecast.outlooks}, tuple(sources), stages)
+
+
+def waits_for_the_step_before(outlook: Outlook, by_id: dict[str, Outlook]) -> bool:
+    """Whether a node is open only because the step right before it in its stage is: a reason that goes without saying."""
+    waits_for = [name for name in outlook.node.inputs if by_id[name].status != HIT]
+    if not waits_for or waits_for != [outlook.node.inputs[ROOTFS]]:
+        return False
+    before = by_id[waits_for[0]].node
+    return before.is_step and before.stage == outlook.node.stage
