@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from cache.digest import Digest
 
@@ -36,8 +36,15 @@ class BlobFiles:
     def has(self, digest: Digest) -> bool:
         return os.path.exists(self.path(digest))
 
-    def place(self, digest: Digest, path: str) -> str:
-        """Make a finished file durable under its blob's name; the directory that must be synced, or ""."""
+    def place(self, files: Mapping[Digest, str]) -> set[Digest]:
+        """Make finished files durable under their blobs' names; those that were not there yet. Raises OSError."""
+        directories = {digest: self._place(digest, path) for digest, path in files.items()}
+        for directory in sorted(set(directories.values()) - {""}):
+            sync(directory)
+        return {digest for digest, directory in directories.items() if directory}
+
+    def _place(self, digest: Digest, path: str) -> str:
+        """The directory that must be synced, "" if the file is there."""
         final = self.path(digest)
         if os.path.exists(final):
             return ""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import lmdb
 
 from cache import condemned, data_file
-from cache.blob_files import INLINE_LIMIT, BlobFiles, sync
+from cache.blob_files import INLINE_LIMIT, BlobFiles
 from cache.errors import StoreProblem
 from cache.lease import sweep_leases
 from cache.lmdb_view import BLOBS, View
@@ -161,11 +161,11 @@ class LmdbStore:
         if digest.size > INLINE_LIMIT and not self.has_blob(digest):
             raise StoreProblem(f"the store has no blob {digest}")
         copy = self.scratch(f"blob-{digest.hash}", unique=False)
-        try:
-            if not os.path.exists(copy):
+        if not os.path.exists(copy):
+            try:
                 os.rename(self._spill(digest, self.read_blob(digest)), copy)
-        except OSError as error:
-            raise self._problem(error) from None
+            except OSError as error:
+                raise self._problem(error) from None
         return copy
 
     def scratch(self, name: str, *, unique: bool = True) -> str:
@@ -216,8 +216,9 @@ class LmdbStore:
             raise self._failure
         try:
             refused = self._write([batch])
-        except (OSError, lmdb.Error) as error:
-            raise self._problem(error) from None
+        except (StoreProblem, OSError, lmdb.Error) as error:
+            self._failure = self._problem(error)
+            raise self._failure from None
         if refused:
             raise refused[0]
 
@@ -269,9 +270,7 @@ class LmdbStore:
             refused: dict[int, StoreProblem] = {}
             try:
                 refused = self._write([batch for batch, _ in group])
-            except StoreProblem as error:
-                failure = error
-            except (OSError, lmdb.Error) as error:
+            except (StoreProblem, OSError, lmdb.Error) as error:
                 failure = self._problem(error)
             with self._lock:
                 if failure is not None:
@@ -288,6 +287,8 @@ class LmdbStore:
                     future.set_exception(problem)
 
     def _problem(self, error: Exception) -> StoreProblem:
+        if isinstance(error, StoreProblem):
+            return error
         reason = _reason(error)
         # LMDB calls a write that was cut short, as the last one on a full disk is, an input/output error.
         if isinstance(error, lmdb.Error):
@@ -329,12 +330,12 @@ class LmdbStore:
                         small[file.digest] = opened.read()
                 else:
                     large[file.digest] = file.path
-        new = self._place(large)
+        new = self.files.place(large)
         refused: dict[int, StoreProblem] = {}
         with self._env.begin(write=True) as txn:
             view = View(txn, self._dbs)
             # A clean-up may have taken one that stood there already; while we hold the lock, none does (condemned.py).
-            new |= self._place({digest: path for digest, path in large.items() if not self.files.has(digest)})
+            new |= self.files.place({digest: path for digest, path in large.items() if not self.files.has(digest)})
             size = sum(digest.size for digest in (*small, *new))
             for digest, data in small.items():
                 view.put_blob(digest, data)
@@ -354,13 +355,6 @@ class LmdbStore:
             if size:
                 view.add_written(size)
         return refused
-
-    def _place(self, files: dict[Digest, str]) -> set[Digest]:
-        """Make finished files durable under their blobs' names; those that were not there yet."""
-        directories = {digest: self.files.place(digest, path) for digest, path in files.items()}
-        for directory in sorted(set(directories.values()) - {""}):
-            sync(directory)
-        return {digest for digest, directory in directories.items() if directory}
 
     def _spill(self, digest: Digest, data: bytes) -> str:
         path = self.scratch(f"blob-{digest.hash}")

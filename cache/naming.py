@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import zlib
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from cache.store import Table
 
 NAMING: Final[tuple[Table, ...]] = ("results", "layers", "outputs", "names", "fetches", "builds")
-"""Tables whose values name blobs."""
+"""Tables whose values name blobs that must be there."""
 _BLOB = re.compile(rb'"([0-9a-f]{64}/[0-9]{1,19})"')
 _LAYER = re.compile(rb'"(sha256:[0-9a-f]{64})"')
 
@@ -20,12 +19,17 @@ def blobs_in(table: Table, value: bytes) -> list[str]:
     if table not in NAMING:
         return []
     if table == "builds":
-        # Few of them have a log of their own; they are compressed.
-        try:
-            value = zlib.decompress(value)
-        except zlib.error:
-            return []
+        return _logs_of_failures(value)
     return [found.decode() for found in _BLOB.findall(value)]
+
+
+def _logs_of_failures(value: bytes) -> list[str]:
+    """Of a step that ended well the log belongs to its result, and goes with that."""
+    from cache.build_record import BuildRecord
+
+    build = BuildRecord.parse("", value)
+    nodes = () if build is None else build.nodes
+    return [str(node.log) for node in nodes if node.log is not None and node.status == "failed"]
 
 
 def layer_in(value: bytes) -> str:

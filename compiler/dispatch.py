@@ -34,6 +34,14 @@ if TYPE_CHECKING:
     from worker.execute import Executor
     from worker.tree import Tree
 
+TOLD = frozenset(
+    {
+        Reason.FILES_CHANGED, Reason.COMMAND_CHANGED, Reason.VARIABLES_CHANGED, Reason.OPERATION_CHANGED,
+        Reason.MODE_CHANGED, Reason.BASE_IMAGE_CHANGED, Reason.PLATFORM_CHANGED, Reason.SECRET_CHANGED,
+        Reason.EVICTED, Reason.GONE,
+    }
+)  # fmt: skip
+"""Reasons that a running step is shown with; the others follow from what was shown before."""
 POLL_SECONDS = 0.2
 """How often the waiting main thread wakes up to notice signals."""
 
@@ -72,6 +80,7 @@ class Dispatcher:
         self._given = given
         self._outcomes: queue.SimpleQueue[_Outcome] = queue.SimpleQueue()
         self._stopping = threading.Event()
+        self._makers: dict[str, str] = {}
         self._began = time.time()
         self._pool = ThreadPoolExecutor(jobs, "step")
         self.ran: list[str] = []
@@ -152,13 +161,14 @@ class Dispatcher:
         if known is not None:
             self._finish_known(node, key, known, "its inputs are the same")
             return known
-        tail = LogTail(session.store, lambda line: self._reporter.report(Printed(node.id, line)))
+        # Of two equal nodes of one build only one tells what it prints.
+        tail = LogTail(session.store, lambda line: self._show_other(node, key, line))
         with tail:
             held = lease.acquire(
                 session.store.directory,
                 key,
                 cancelled=self._stopping.is_set,
-                waiting=lambda: self._tell_waiting(node),
+                waiting=lambda: self._tell_waiting(node, key),
                 poll=tail.poll,
             )
             if held is None:
@@ -167,10 +177,14 @@ class Dispatcher:
                 # Whoever held the lease before may just have made it.
                 known = self._known(node, key)
                 if known is not None:
-                    tail.finish(known.log)
-                    written = self._finish_known(node, key, known, "made by another build meanwhile")
+                    maker = self._makers.get(key)
+                    if maker is None:
+                        tail.finish(known.log)
+                    note = f"{maker} has just made the same" if maker else "made by another build meanwhile"
+                    written = self._finish_known(node, key, known, note)
                     result = known
                 else:
+                    self._makers[key] = node.id
                     result, written = self._execute(node, key, held)
             except BaseException:
                 held.release()
@@ -178,6 +192,10 @@ class Dispatcher:
         # Other builds see the result once it is written: who gets the lease before that would make it again.
         written.add_done_callback(lambda _: held.release())
         return result
+
+    def _show_other(self, node: Node, key: str, line: str) -> None:
+        if key not in self._makers:
+            self._reporter.report(Printed(node.id, line))
 
     def _known(self, node: Node, key: str) -> Result | None:
         """A result of the action that may be used."""
@@ -188,7 +206,7 @@ class Dispatcher:
 
     def _execute(self, node: Node, key: str, held: lease.Lease) -> tuple[Result, Future[None]]:
         session = self._session
-        self._reporter.report(Started(node.id))
+        self._reporter.report(Started(node.id, self._why(node)))
         began = time.monotonic()
         inputs: list[tuple[Layer, ...] | Tree] = []
         for name in node.inputs:
@@ -237,6 +255,14 @@ class Dispatcher:
             reason, note = gone.reason.value, gone.text
         return NodeRecord(node.id, node.text[:TITLE_LIMIT], "cancelled", reason, recipe, key, before, note)
 
+    def _why(self, node: Node) -> str:
+        """What changed since the step was built last, "" if that goes without saying."""
+        noted = self.nodes[node.id]
+        if noted.note or not noted.before or noted.reason:
+            return noted.note
+        explained = self._session.explain(node)
+        return explained.text if explained.reason in TOLD else ""
+
     def _note_end(self, node: Node, error: BaseException | None) -> None:
         noted = self.nodes.get(node.id)
         if noted is not None and not isinstance(error, Cancelled):
@@ -246,8 +272,9 @@ class Dispatcher:
     def _layers(self, name: str) -> tuple[Layer, ...]:
         return layers_of(self._session.graph, name, self._plan.results)
 
-    def _tell_waiting(self, node: Node) -> None:
-        self._reporter.report(Waiting(node.id, "another build is making this"))
+    def _tell_waiting(self, node: Node, key: str) -> None:
+        maker = self._makers.get(key)
+        self._reporter.report(Waiting(node.id, f"{maker or 'another build'} is making the same"))
 
     def _finish_known(self, node: Node, key: str, result: Result, note: str) -> Future[None]:
         written = self._note(node, key, None)

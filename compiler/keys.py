@@ -43,6 +43,7 @@ class Keys:
         self._recipes: dict[str, str] = {}
         self._parts: dict[str, dict[str, Any]] = {}
         self._own: dict[str, str] = {}
+        self._lists: dict[str, list[Listed]] = {}
 
     def recipe(self, node_id: str) -> str:
         """The recipe key. Raises DefinitionError for a source path that is not in its context."""
@@ -149,12 +150,21 @@ class Keys:
             for (digest, number), pattern in zip(sources, patterns, strict=True):
                 tree = self._tree_at(node, number)
                 keep = keep_rule(operation)
-                found.append((digest, partial(_selected, tree, pattern.path, keep, operation.parents)))
+                ask = partial(_selected, tree, pattern.path, keep, operation.parents)
+                found.append((digest, partial(self._listed, digest, ask)))
         elif isinstance(operation, Run):
             mounts = [mount for mount in operation.mounts if mount.input is not None]
             for (digest, number), mount in zip(sources, mounts, strict=True):
-                found.append((digest, partial(_below, self._tree_at(node, number), mount.source)))
+                ask = partial(_below, self._tree_at(node, number), mount.source)
+                found.append((digest, partial(self._listed, digest, ask)))
         return found
+
+    def _listed(self, digest: str, ask: Callable[[], list[Listed]]) -> list[Listed]:
+        """Each list once: what explains a step wants it, and so does its record."""
+        known = self._lists.get(digest)
+        if known is None:
+            known = self._lists[digest] = ask()
+        return known
 
     def content(self, node: Node, layers: Callable[[str], Sequence[Layer]], library: LayerLibrary) -> str:
         """The content key of a step whose inputs are known.

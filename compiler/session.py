@@ -118,7 +118,7 @@ class Session:
         return self._forecaster().explain(node)
 
     def _forecaster(self) -> Forecaster:
-        from compiler.forecaster import Forecaster  # what only explains, a build need not import
+        from compiler.forecaster import Forecaster  # what only explains, a build with nothing to do need not import
 
         return Forecaster(self.graph, self.keys, self.lookup, self.records, self.library, self.options)
 

@@ -1,18 +1,17 @@
 """Cache mounts: directories that outlive builds, shared, exclusive or one a step, as `sharing` says.
 
-In `STORE/mounts/` each has a NAME (hex digits, with `-NUMBER` behind them for a private one) and up to four entries:
+In `STORE/mounts/` each has a NAME (hex digits, with `-NUMBER` behind them for a private one), which has no dot, and:
 
     NAME        the directory
-    NAME.json   its sidecar: canonical JSON of `id`, `target`, `sharing`, `project`, `made_at` (seconds since the
-                epoch); written before the directory appears. Its mtime is when a step last began to use the mount.
+    NAME.json   its sidecar: canonical JSON of `id`, `target`, `sharing`, `project` ("" if not known) and `made_at`
+                (seconds since the epoch); there before the directory is. Its mtime: when a step last began to use it.
     NAME.use    an empty file. A step holds a shared flock on it from before it looks for the directory until it ends.
-    NAME.new    a directory that is being made; what a killed build left of it, the next one removes.
+    NAME.new, NAME.json.new     being made; what a killed build left of them, the next one replaces
 
-Whoever removes a mount takes an exclusive flock on NAME.use (creating it if it is missing) without waiting: one that
-cannot be had means that the mount is in use. With the lock in hand it looks whether the name still stands for the file
-that it locked, as in `hold`, else it begins anew; then it removes directory, NAME.new and sidecar, and NAME.use last,
-while it still holds the lock. Directories are made under the shared lock and, since several steps may hold that, under
-the lease `mount-NAME.new`.
+Whoever removes a mount takes an exclusive flock on NAME.use (creating it if it is missing) without waiting: if it
+cannot be had, the mount is in use. With the lock in hand it looks whether the name still stands for the file that it
+locked, as `hold` does, else it begins anew. Then it removes all of them, NAME.use last, while it holds the lock.
+Directory and sidecar are made under the shared lock and, since several steps may have that, the lease `mount-NAME.new`.
 """
 
 from __future__ import annotations
@@ -61,8 +60,8 @@ def open_cache(
 ) -> CacheDirectory | None:
     """The directory of a cache mount; waits if it is locked by another step. None if `cancelled` became true.
 
-    Owner, mode and what `fill` puts into it hold for a directory that is made now, and it appears with them; an existing
-    one is left as it is. Raises EnvironmentProblem, and what `fill` raises.
+    Owner, mode and what `fill` puts into it hold for a directory that is made now, and it appears with them; one
+    that exists is left as it is. Raises EnvironmentProblem, and what `fill` raises.
     """
     name = mount_key(mount)
     held = None
@@ -91,12 +90,15 @@ def open_cache(
 def _free(store: str, key: str, mount_id: str) -> tuple[str, lease.Lease]:
     """The first private directory that no step has."""
     for number in range(MAX_PRIVATE):
-        name = f"{key}-{number}"
-        tried = iter((False, True))
-        held = lease.acquire(store, f"mount-{name}", cancelled=lambda tried=tried: next(tried))  # type: ignore[misc]
+        held = _try(store, f"{key}-{number}")
         if held is not None:
-            return name, held
+            return f"{key}-{number}", held
     raise EnvironmentProblem(f"more than {MAX_PRIVATE} steps use the private cache mount {mount_id!r} at once")
+
+
+def _try(store: str, name: str) -> lease.Lease | None:
+    tried = iter((False, True))
+    return lease.acquire(store, f"mount-{name}", cancelled=lambda: next(tried))
 
 
 def hold(store: str, name: str, cancelled: Callable[[], bool]) -> int | None:
@@ -162,7 +164,8 @@ def _touch(path: str) -> bool:
 
 def _write_sidecar(path: str, mount: Mount) -> None:
     value = {
-        "id": mount.id,
+        # As it was written: without a namespace the operation's begins with the slash that would end it.
+        "id": mount.id.removeprefix("/"),
         "target": mount.target,
         "sharing": mount.sharing,
         "project": "",

@@ -51,7 +51,7 @@ class LogTail:
     def poll(self, path: str) -> None:
         """Show what is new in the file that whoever makes the result writes, line by line; "" if it is not known.
 
-        Another file than before is another execution, and shown from its beginning. Never raises on account of the file.
+        Another file than before is another execution, shown from its beginning. The file never makes it raise.
         """
         if path != self._path and path:
             self._restart()
@@ -107,7 +107,7 @@ class LogTail:
         self._hash = blake3()
 
     def _open(self, path: str) -> int | None:
-        """The file, if it is one and lies where builds of this store have theirs; None otherwise, also if it is gone."""
+        """The file, if it is one and lies where builds of this store have theirs; None otherwise."""
         with contextlib.suppress(OSError, ValueError):
             runs = os.path.realpath(os.path.join(self._store.directory, RUNS))
             where = os.path.realpath(path)

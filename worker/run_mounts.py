@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import posixpath
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from cache.entry import DIRECTORY
 from cache.errors import DefinitionError, EnvironmentProblem
 from worker.action import Action, Cancelled, Order
 from worker.agent_socket import forward
-from worker.cache_mounts import open_cache
+from worker.cache_mounts import mount_key, open_cache
 from worker.copy_plan import CopyPlan
 from worker.copy_write import write_plan
 from worker.extract import extract
@@ -58,28 +59,35 @@ class RunMounts:
 
     def prepare(self, mounts: Sequence[Mount]) -> None:
         """Prepare all. Raises Cancelled while waiting for a locked cache, DefinitionError, EnvironmentProblem."""
-        # Locked caches in one order for all steps, or two steps could wait for each other.
-        caches = sorted((mount for mount in mounts if mount.type == "cache"), key=lambda mount: mount.id)
-        directories = {}
-        for mount in caches:
-            opened = open_cache(self._store_directory, mount, self._order.cancelled)
-            if opened is None:
-                raise Cancelled
-            self._held.callback(opened.release)
-            directories[mount] = opened
+        caches = self._open_caches([mount for mount in mounts if mount.type == "cache"])
         for mount in mounts:
             if mount.type == "bind":
                 self._bind(mount)
             elif mount.type == "cache":
-                if directories[mount].fresh and mount.input is not None:
-                    self._fill(mount, directories[mount].path)
-                self._cache(mount, directories[mount].path)
+                path = caches[mount_key(mount), mount.sharing]
+                self._add(mount.target, True, Bind(path, real_target(self._rootfs, mount.target), mount.read_only))
             elif mount.type == "tmpfs":
                 self._add(mount.target, True, Tmpfs(real_target(self._rootfs, mount.target), mount.size))
             elif mount.type == "secret":
                 self._secret(mount)
             else:
                 self._agent(mount)
+
+    def _open_caches(self, mounts: Sequence[Mount]) -> dict[tuple[str, str], str]:
+        """(key, sharing) → directory. A cache that stands at two places of one step is opened once, as in docker."""
+        directories: dict[tuple[str, str], str] = {}
+        # In one order for all steps, or two that want the same locked ones could wait for each other.
+        for mount in sorted(mounts, key=mount_key):
+            key = mount_key(mount), mount.sharing
+            if key not in directories:
+                opened = open_cache(
+                    self._store_directory, mount, self._order.cancelled, functools.partial(self._fill, mount)
+                )
+                if opened is None:
+                    raise Cancelled
+                self._held.callback(opened.release)
+                directories[key] = opened.path
+        return directories
 
     def _add(self, target: str, directory: bool, mount: Bind | Tmpfs) -> None:
         self.mounts.append(mount)
@@ -131,12 +139,10 @@ class RunMounts:
         self._library.store.submit(batch._replace(records=()))
         return layer, "" if directory else "file", directory
 
-    def _cache(self, mount: Mount, path: str) -> None:
-        self._add(mount.target, True, Bind(path, real_target(self._rootfs, mount.target), mount.read_only))
-
     def _fill(self, mount: Mount, path: str) -> None:
-        """Start a cache mount with the files that its `from` names."""
-        assert mount.input is not None
+        """Start a cache mount with the files that its `from` names, if it has one."""
+        if mount.input is None:
+            return
         given = self._action.inputs[mount.input]
         tree: Tree = self._library.tree(given) if isinstance(given, tuple) else given
         layer, _, directory = self._materialize(tree, mount)

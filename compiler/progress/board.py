@@ -31,7 +31,7 @@ FRAME_SECONDS = 0.1
 
 
 class _Running:
-    """A step or task that goes on. moved: how far its transfer is. reason: what it waits for."""
+    """A step or task that goes on. moved: how far its transfer is. reason: what it waits for. why: it runs at all."""
 
     def __init__(self, title: str, began: float) -> None:
         self.title = title
@@ -39,6 +39,7 @@ class _Running:
         self.lines: deque[str] = deque(maxlen=FAILED_LINES)
         self.reason = ""
         self.moved = ""
+        self.why = ""
 
 
 class Board:
@@ -86,6 +87,7 @@ class Board:
             case Started():
                 step.began = now
                 step.reason = ""
+                step.why = f"because {_tidy(event.why)}" if event.why else ""
             case Printed():
                 # Most lines are never shown, so they are made printable when they are.
                 step.lines.append(event.line)
@@ -103,7 +105,7 @@ class Board:
             case "done":
                 size = f"{size_text(event.size)}  " if event.size else ""
                 mark = Part(f"{self._marks.done} ", "green")
-                self._rows.append(Row((mark, title), note, f"{size}{seconds_text(seconds):>6}"))
+                self._rows.append(Row((mark, title), note or step.why, f"{size}{seconds_text(seconds):>6}"))
             case "cached":
                 self._cached += 1
                 mark = Part(f"{self._marks.done} CACHED ", "cyan")

@@ -35,9 +35,10 @@ class Announced(NamedTuple):
 
 
 class Started(NamedTuple):
-    """A node is being executed or read."""
+    """A node is being executed or read. why: what changed since it was built last, "" if there is nothing to say."""
 
     id: str
+    why: str = ""
 
 
 class Printed(NamedTuple):

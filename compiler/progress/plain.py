@@ -90,7 +90,7 @@ class PlainReporter:
                 group = self._group(event.id, now)
                 # It may have been waiting until now.
                 group.began = now
-                self._say(group)
+                self._say(group, f"because {printable(event.why)}" if event.why else "")
             case Printed():
                 group = self._group(event.id, now)
                 self._say(group, f"{now - (group.began or now):.3f} {printable(event.line)}")

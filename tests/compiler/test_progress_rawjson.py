@@ -60,7 +60,7 @@ def test_rawjson_is_what_the_documentation_says() -> None:
     node = {"id": "build.1", "number": 2, "title": "[build 2/3] RUN make", "stage": "build", "kind": "run"}
     assert [json.loads(line) for line in lines] == [
         {**head, "event": "announced", "nodes": [node]},
-        {**head, "event": "started", "id": "build.1"},
+        {**head, "event": "started", "id": "build.1", "why": ""},
         {**head, "event": "printed", "id": "build.1", "line": "\x1b[1m é \ufffd"},
         {**head, "event": "waiting", "id": "build.1", "reason": "why"},
         {**head, "event": "transfer", "id": "build.1", "done": 5, "total": None},

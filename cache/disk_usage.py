@@ -1,0 +1,42 @@
+"""Disk usage: bytes on disk of directory trees, bounded in time."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from cache.errors import StoreProblem
+
+
+class TookTooLong(StoreProblem):
+    """The deadline came before the end of a tree."""
+
+
+def tree_bytes(path: str, deadline: float | None = None) -> int:
+    """Bytes on disk at and below a path, every file counted once; what cannot be read counts nothing.
+
+    deadline: as `time.monotonic`. Raises TookTooLong.
+    """
+    seen: set[tuple[int, int]] = set()
+    total = 0
+    pending = [path]
+    while pending:
+        if deadline is not None and time.monotonic() > deadline:
+            raise TookTooLong(f"counting {path} took too long")
+        current = pending.pop()
+        try:
+            total += os.lstat(current).st_blocks * 512
+            with os.scandir(current) as listing:
+                for item in listing:
+                    status = item.stat(follow_symlinks=False)
+                    if item.is_dir(follow_symlinks=False):
+                        pending.append(item.path)
+                        continue
+                    if status.st_nlink > 1:
+                        if (status.st_dev, status.st_ino) in seen:
+                            continue
+                        seen.add((status.st_dev, status.st_ino))
+                    total += status.st_blocks * 512
+        except OSError:
+            continue
+    return total
