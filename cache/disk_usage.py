@@ -12,10 +12,10 @@ class TookTooLong(StoreProblem):
     """The deadline came before the end of a tree."""
 
 
-def tree_bytes(path: str, deadline: float | None = None) -> int:
+def tree_bytes(path: str, deadline: float | None = None, *, linked: bool = True) -> int:
     """Bytes on disk at and below a path, every file counted once; what cannot be read counts nothing.
 
-    deadline: as `time.monotonic`. Raises TookTooLong.
+    linked: count files that have more than one name; scratch files have theirs in `blobs/`. deadline: as `time.monotonic`. Raises TookTooLong.
     """
     seen: set[tuple[int, int]] = set()
     total = 0
@@ -33,7 +33,7 @@ def tree_bytes(path: str, deadline: float | None = None) -> int:
                         pending.append(item.path)
                         continue
                     if status.st_nlink > 1:
-                        if (status.st_dev, status.st_ino) in seen:
+                        if not linked or (status.st_dev, status.st_ino) in seen:
                             continue
                         seen.add((status.st_dev, status.st_ino))
                     total += status.st_blocks * 512

@@ -14,7 +14,7 @@ LEAST_BYTES = 512.0
 
 
 class Candidate(NamedTuple):
-    """What may go. key: breaks ties. blobs: numbers of what it holds, maybe with others. own: bytes that only it has."""
+    """What may go. key: breaks ties. blobs: numbers of what it holds, maybe with others. own: bytes of its alone."""
 
     key: str
     blobs: tuple[int, ...]

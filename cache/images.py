@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cache.platform import Platform
     from cache.reference import Reference
     from cache.registry import Registry
-    from cache.store import Store
+    from cache.store import Store, Table
 
 MAX_CONFIG = 8 << 20
 """Bytes of an image config."""
@@ -103,7 +103,12 @@ class Images:
             "made_at": round(image.made_at, 3),
         }
         key = f"{image.name}|{image.platform}"
-        return Batch(blobs={digest: config}, records=(("names", key, encoding.canonical(value)),))
+        # A clean-up may have taken what made them out of the records while the image was built: they are named anew.
+        ours = [layer for layer in image.layers if layer.content != layer.diff_id and layer.tar and layer.listing]
+        rows: list[tuple[Table, str, bytes]] = [("names", key, encoding.canonical(value))]
+        rows += [("layers", layer.diff_id, encoding.canonical(layer.to_json())) for layer in ours]
+        needs = tuple(blob for layer in ours for blob in (layer.tar, layer.listing) if blob is not None)
+        return Batch(blobs={digest: config}, records=tuple(rows), needs=needs)
 
     def remove(self, name: str, platform: str) -> None:
         """Forget a name; its layers stay until nothing needs them."""

@@ -23,8 +23,9 @@ class Item(NamedTuple):
 
     key: `result:CONTENT`, `layer:DIFF_ID`, `image:NAME|PLATFORM`, `fetch:KEY`, `output:KEY`, `mount:NAME`,
     `prepared:PATH`. blobs: numbers in `Inventory.sizes`. own: bytes of records or of its directory. last: seconds since
-    the epoch. count: builds that used it. seconds: to make it again. projects: names. images: named images that were
-    built here and need it. log: digest of its log, "" for none. title: of the instruction, or what it is.
+    the epoch, 0 if not known. uses: builds that used it. seconds: to make it again. projects: names. images: named
+    images that were built here and need it. log: digest of its log, "" for none. title: of the instruction, or what
+    it is.
     """
 
     key: str
@@ -32,7 +33,7 @@ class Item(NamedTuple):
     blobs: tuple[int, ...]
     own: int
     last: int = 0
-    count: int = 0
+    uses: int = 0
     seconds: float = 0.0
     projects: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
@@ -51,7 +52,7 @@ class Blobs:
         self.inline = 0
 
     def hold(self, *texts: str | None) -> tuple[int, ...]:
-        """The numbers of the blobs, each held once more. texts: of `str(Digest)`; what is None or malformed is left out."""
+        """The numbers of the blobs, each held once more. texts: of `str(Digest)`; None and malformed ones give none."""
         found = []
         for text in dict.fromkeys(texts):
             if text is not None:

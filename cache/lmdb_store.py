@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import threading
+import time
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -87,7 +88,7 @@ class LmdbStore:
             self._env.open_db(b"meta", create=True)
             with self._env.begin(write=True) as txn:
                 if txn.put(b"format", FORMAT, overwrite=False):
-                    View(txn, {}).set_measured(0, 0)
+                    View(txn, {}).set_measured(0, time.time())
                 meta = txn.get(b"format")
         if meta != FORMAT:
             raise OSError(0, f"it has layout version {meta!r}, this program knows {FORMAT!r}")

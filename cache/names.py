@@ -45,7 +45,7 @@ def read_name(key: str, record: bytes, view: View, read: Callable[[Digest], byte
         data = view.blob(digest) or read(digest)
         if data is None:
             return None
-        diff_ids = [str(each) for each in json.loads(data)["rootfs"]["diff_ids"] or ()]
+        diff_ids = [str(each) for each in (json.loads(data).get("rootfs") or {}).get("diff_ids") or ()]
         layers = tuple(zip(diff_ids, map(str, value["contents"]), strict=True))
         return NamedImage(key, layers, bool(value["pulled"]), str(digest), float(value["made_at"]))
     except encoding.UNREADABLE:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from cache import encoding
+
 if TYPE_CHECKING:
     from cache.platform import Platform
 
@@ -17,3 +19,8 @@ def definition_file(context: str | None, dockerfile_path: str | None, platform: 
     """
     where = os.path.realpath(context) if context else remote
     return f"{where}:{dockerfile_path or '-'}:{platform}"
+
+
+def file_key(file: str) -> str:
+    """`BuildRecord.file` and `StepRecords.file` of a definition's name."""
+    return encoding.key("file", file)[:32]

@@ -91,12 +91,13 @@ def compare(old: Iterable[Listed], new: Iterable[Listed]) -> FileChanges:
     """What changed from the one to the other, each part in order of paths."""
     before = {one.path: one for one in old}
     after = {one.path: one for one in new}
-    both = [(before[path], after[path]) for path in sorted(before.keys() & after.keys())]
+    unlike = sorted(path for path in before.keys() & after.keys() if before[path] != after[path])
+    both = [(before[path], after[path]) for path in unlike]
     return FileChanges(
         added=tuple(after[path] for path in sorted(after.keys() - before.keys())),
         removed=tuple(before[path] for path in sorted(before.keys() - after.keys())),
-        changed=tuple(pair for pair in both if pair[0]._replace(mode=0) != pair[1]._replace(mode=0)),
-        modes=tuple(pair for pair in both if pair[0] == pair[1]._replace(mode=pair[0].mode) and pair[0] != pair[1]),
+        changed=tuple(pair for pair in both if pair[0] != pair[1]._replace(mode=pair[0].mode)),
+        modes=tuple(pair for pair in both if pair[0] == pair[1]._replace(mode=pair[0].mode)),
     )
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import getpass
 import os
-import socket
 
 
 def maker() -> str:
     """`user@machine`."""
     # In a user namespace everybody is root; the environment knows the name that a colleague would recognise.
     user = os.environ.get("SUDO_USER") or os.environ.get("USER") or getpass.getuser()
-    return f"{user}@{socket.gethostname()}"
+    return f"{user}@{os.uname().nodename}"

@@ -1,4 +1,4 @@
-"""`buildgraph cache`: how much the store holds, and an end to it."""
+"""`buildgraph cache`: what the store holds, how well it serves, and how it is kept in order or emptied."""
 
 from __future__ import annotations
 
@@ -10,40 +10,65 @@ from cache.lmdb_store import LmdbStore
 from cache.run_dir import remove_tree, sweep
 from compiler.cli import settings
 from compiler.cli.options import Parser
-from compiler.cli.streams import say
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
-
-_PARTS = ("blobs", "data.mdb", "leases", "lock.mdb", "mounts", "runs", "snapshots")
+ACTIONS = {
+    "du": "what takes how much: by kind, project or image",
+    "prune": "remove what is not needed, or worth least",
+    "verify": "read everything again, and say what is wrong",
+    "stat": "how much of what was built came from the cache",
+    "clear": "remove all of it",
+}
+_PARTS = (
+    "blobs", "data.mdb", "leases", "lock.mdb", "mounts", "readers", "runs", "secret-key", "snapshots",
+)  # fmt: skip
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Exit code 0, or an exception."""
-    parser = Parser(prog="buildgraph cache", description="Show how much the store holds, or empty it.")
-    parser.add_argument("action", choices=("du", "clear"), help="du: bytes by kind; clear: remove all of it")
-    parser.add_argument("--store", default="", metavar="DIR", help="the local store (BUILDGRAPH_STORE)")
+    """The exit code, or an exception."""
+    parser = Parser(prog="buildgraph cache", description="Show what the store holds, keep it in order, or empty it.")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, text in ACTIONS.items():
+        one = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        one.add_argument("--store", default="", metavar="DIR", help="the local store (BUILDGRAPH_STORE)")
+        if name != "clear":
+            _command(name).add_options(one)
     parsed = parser.parse_args(arguments)
     directory = parsed.store or settings.load().store
     if parsed.action == "clear":
         _clear(directory)
         return 0
+    return _run(parsed, directory)
+
+
+def _run(parsed: argparse.Namespace, directory: str) -> int:
+    command = _command(parsed.action)
+    if os.geteuid() != 0 and command.TOUCHES_FILES_OF_STEPS and _has_files_of_steps(directory):
+        _become_owner()
     store = LmdbStore(directory)
     try:
-        rows = [
-            ("results of steps", f"{len(store.scan('results'))}"),
-            ("images by name", f"{len(store.scan('names'))}"),
-            ("layers and large blobs", _human(_disk(os.path.join(store.directory, "blobs")))),
-            ("records and small blobs", _human(_disk(os.path.join(store.directory, "data.mdb")))),
-            ("prepared for mounting", _human(_disk(os.path.join(store.directory, "snapshots")))),
-            ("cache mounts", _human(_disk(os.path.join(store.directory, "mounts")))),
-        ]
+        code: int = command.run(store, parsed)
     finally:
         store.close()
-    lines = [f"store {store.directory}", *(f"  {name:24} {value:>10}" for name, value in rows)]
-    say("".join(f"{line}\n" for line in lines))
-    return 0
+    return code
+
+
+def _command(name: str):  # type: ignore[no-untyped-def]  # a module
+    return __import__(f"compiler.cli.cache_{name}", fromlist=["run"])
+
+
+def _has_files_of_steps(directory: str) -> bool:
+    return any(os.path.isdir(os.path.join(directory, name)) for name in ("mounts", "snapshots"))
+
+
+def _become_owner() -> None:
+    """Steps made files that belong to the user's subordinate ids; only inside of the namespace may they be removed."""
+    from worker.namespaces import enter_user_namespace
+
+    enter_user_namespace()
 
 
 def _clear(directory: str) -> None:
@@ -51,10 +76,7 @@ def _clear(directory: str) -> None:
     if not os.path.exists(os.path.join(directory, "data.mdb")):
         raise UsageError(f"{directory} is no store")
     if os.geteuid() != 0:
-        # Steps made files that belong to the user's subordinate ids; only inside of the namespace may they be removed.
-        from worker.namespaces import enter_user_namespace
-
-        enter_user_namespace()
+        _become_owner()
     sweep(directory)
     runs = os.path.join(directory, "runs")
     if os.path.isdir(runs) and os.listdir(runs):
@@ -65,31 +87,3 @@ def _clear(directory: str) -> None:
             remove_tree(os.path.join(directory, name))
     except OSError as error:
         raise EnvironmentProblem(f"cannot remove {error.filename or directory}: {error.strerror}") from None
-
-
-def _disk(path: str) -> int:
-    """Bytes on disk at and below a path, every file counted once."""
-    seen: set[tuple[int, int]] = set()
-    total = 0
-    pending = [path]
-    while pending:
-        current = pending.pop()
-        try:
-            status = os.lstat(current)
-            if (status.st_dev, status.st_ino) not in seen:
-                seen.add((status.st_dev, status.st_ino))
-                total += status.st_blocks * 512
-            if os.path.isdir(current) and not os.path.islink(current):
-                pending += [os.path.join(current, name) for name in os.listdir(current)]
-        except OSError:
-            continue
-    return total
-
-
-def _human(size: int) -> str:
-    value = float(size)
-    for unit in ("B", "KiB", "MiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} GiB"

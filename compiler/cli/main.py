@@ -15,6 +15,7 @@ COMMANDS = {
     "build": "build an image from a Dockerfile",
     "plan": "show what a build would do, without doing it",
     "why": "say what decided that a step runs, or ran",
+    "log": "show what a step printed, also one that was cached",
     "check": "say what a Dockerfile could do better, without building it",
     "image": "list, push, export and remove images of the store",
     "cache": "show how much the store holds",

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cache.errors import UsageError
 from compiler.text_file import read_text_file
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 FILE = "buildgraph.toml"
-KNOWN = {"store": str, "jobs": int, "progress": str, "platform": str}
+KNOWN = {"store": str, "jobs": int, "progress": str, "platform": str, "gc": dict}
 """Keys of buildgraph.toml and their types."""
 MAX_FILE = 64 << 10
 """Bytes of buildgraph.toml."""
@@ -21,12 +24,13 @@ MAX_JOBS = 10_000
 
 
 class Settings(NamedTuple):
-    """What an option is when it is not given."""
+    """What an option is when it is not given. gc: the table as the file has it, see `gc_policy`."""
 
     store: str
     jobs: int
     progress: str
     platform: str
+    gc: Mapping[str, Any]
 
 
 def load(context: str | None = None) -> Settings:
@@ -42,6 +46,7 @@ def load(context: str | None = None) -> Settings:
         jobs=file.get("jobs") or max(LEAST_JOBS, JOBS_PER_CPU * (os.cpu_count() or 1)),
         progress=progress or "auto",
         platform=environment.get("DOCKER_DEFAULT_PLATFORM") or file.get("platform") or "",
+        gc=file.get("gc", {}),
     )
 
 
@@ -81,10 +86,11 @@ def _read(path: str, context: str | None) -> dict[str, Any]:
         raise UsageError(f"{path}: {reason}") from None
     for name, value in found.items():
         _check(path, name, value)
-    if "store" in found and owner != os.geteuid() and context is not None and _is_within(path, context):
-        # A checkout must not choose where on this machine something is written.
-        _warn(f"store in {path} is ignored: the file is part of the context and belongs to another user")
-        del found["store"]
+    for name in ("store", "gc"):
+        if name in found and owner != os.geteuid() and context is not None and _is_within(path, context):
+            # A checkout must not choose where on this machine something is written, nor what is removed.
+            _warn(f"{name} in {path} is ignored: the file is part of the context and belongs to another user")
+            del found[name]
     return found
 
 
@@ -92,6 +98,11 @@ def _check(path: str, name: str, value: object) -> None:
     if name not in KNOWN:
         raise UsageError(f"{path}: unknown key {name!r}", hint=f"known are {', '.join(KNOWN)}")
     kind = KNOWN[name]
+    if kind is dict:
+        from compiler.cli.gc_policy import check_gc
+
+        check_gc(path, value)
+        return
     if not isinstance(value, kind) or isinstance(value, bool):
         raise UsageError(f"{path}: {name} is not {'a number' if kind is int else 'a text'}")
     if isinstance(value, int) and not 1 <= value <= MAX_JOBS:

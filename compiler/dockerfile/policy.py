@@ -108,7 +108,8 @@ def read_policy(comments: Sequence[PolicyComment], keyword: str, source: Source)
 
 def _check_word(name: str, equals: str, keyword: str, span: Span) -> None:
     if name not in _EXAMPLES:
-        raise DockerfileError(f"unknown policy {name[:60] or '='}{did_you_mean(name, _EXAMPLES)}", span, hint=WORDS_HINT)
+        message = f"unknown policy {name[:60] or '='}{did_you_mean(name, _EXAMPLES)}"
+        raise DockerfileError(message, span, hint=WORDS_HINT)
     if name == "no-cache" and equals:
         raise DockerfileError("no-cache takes no value", span)
     if name != "no-cache" and not equals:

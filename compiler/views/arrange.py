@@ -42,7 +42,7 @@ def arrange(forecast: Forecast) -> Arranged:
 
 
 def waits_for_the_step_before(outlook: Outlook, by_id: dict[str, Outlook]) -> bool:
-    """Whether a node is open only because the step right before it in its stage is: a reason that goes without saying."""
+    """Whether a node is open only because the step right before it in its stage is, which goes without saying."""
     waits_for = [name for name in outlook.node.inputs if by_id[name].status != HIT]
     if not waits_for or waits_for != [outlook.node.inputs[ROOTFS]]:
         return False

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from compiler.forecast import DEPENDS, HIT, MISS
+from compiler.views.profile import profile
 
 if TYPE_CHECKING:
     from compiler.forecast import Forecast, Outlook
@@ -27,6 +28,13 @@ def render(session: Session, forecast: Forecast) -> str:
             "depends": forecast.count(DEPENDS),
             "expected_seconds": round(forecast.seconds, 3),
             "critical_path": list(forecast.critical_path),
+            "wall_seconds": round(forecast.wall_seconds, 3),
+            "moved_bytes": forecast.moved,
+            "changed": list(forecast.changed),
+            "profile": [[round(each.start, 3), round(each.end, 3), each.running] for each in profile(forecast.spans)],
+            "spans": [
+                {"id": span.node, "start": round(span.start, 3), "end": round(span.end, 3)} for span in forecast.spans
+            ],
         },
     }
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
@@ -34,7 +42,8 @@ def render(session: Session, forecast: Forecast) -> str:
 
 def _node(outlook: Outlook) -> dict[str, Any]:
     node = outlook.node
-    layer = outlook.result.layer if outlook.result is not None else None
+    result, expected = outlook.result, outlook.expected
+    layer = result.layer if result is not None else None
     return {
         "id": node.id,
         "kind": node.kind,
@@ -47,5 +56,16 @@ def _node(outlook: Outlook) -> dict[str, Any]:
         "reason": outlook.why.reason.value,
         "explanation": outlook.why.text,
         "expected_seconds": None if outlook.seconds is None else round(outlook.seconds, 3),
+        "expected_low": None if expected is None else round(expected.low, 3),
+        "expected_high": None if expected is None else round(expected.high, 3),
+        "expected_runs": 0 if expected is None else expected.runs,
+        "where": None if result is None else "local",
+        "made_at": None if result is None else result.made_at,
+        "made_by": None if result is None else result.made_by,
+        "took_seconds": None if result is None else round(result.seconds, 3),
+        "if_same": outlook.if_same,
+        "moved_bytes": outlook.moved,
+        "details": list(outlook.why.details),
+        "varies": list(outlook.varies),
         "bytes": layer.tar.size if layer is not None and layer.tar is not None else None,
     }

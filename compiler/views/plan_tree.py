@@ -163,7 +163,8 @@ class _Tree:
         for line, size, right in zip(lines, needed, rights, strict=True):
             room = (edge if right else self._width) - (reserved if right else 0)
             note = next((text for text in line.notes if size + cells(text) + 3 <= room), "")
-            drawn.append(Row(line.left, note, right).render(edge if right else self._width, colour, self._glyphs.cut).rstrip())
+            row = Row(line.left, note, right)
+            drawn.append(row.render(edge if right else self._width, colour, self._glyphs.cut).rstrip())
         return drawn
 
     def summary(self, colour: bool) -> list[str]:

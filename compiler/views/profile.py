@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def profile(spans: Sequence[RunSpan]) -> tuple[Period, ...]:
     times = sorted(time for time, change in changes.items() if change)
     periods = []
     running = 0
-    for start, end in zip(times, times[1:], strict=False):
+    for start, end in itertools.pairwise(times):
         running += changes[start]
         periods.append(Period(start, end, running))
     return tuple(periods)

@@ -9,11 +9,15 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from cache.errors import StoreProblem
-from cache.lease import Lease, acquire, sweep_leases
+from cache.lease import MAX_NOTE, Lease, acquire, sweep_leases
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HOLD = """
@@ -141,3 +145,37 @@ def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "leases").write_text("")
     with pytest.raises(StoreProblem, match="cannot write to the store"):
         take(tmp_path)
+
+
+def test_who_waits_is_handed_what_the_holder_tells(tmp_path: Path) -> None:
+    heard: list[str] = []
+    with take(tmp_path) as held:
+
+        def wait() -> None:
+            lease = acquire(str(tmp_path), "key", cancelled=lambda: False, poll=heard.append)
+            assert lease is not None
+            lease.release()
+
+        waiter = threading.Thread(target=wait)
+        waiter.start()
+        for note in ("", "a/long/path/of/the first", "short", "with\nline ends", "x" * MAX_NOTE, "na\udcffme"):
+            held.tell(note)
+            until(lambda: note in heard[-1:] or "\n" in note or len(note) >= MAX_NOTE)  # noqa: B023
+    waiter.join(10)
+    assert list(dict.fromkeys(heard)) == ["", "a/long/path/of/the first", "short", "na\udcffme"], "each whole, or not at all"
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_the_note_of_a_killed_holder_is_not_the_next_ones(tmp_path: Path) -> None:
+    (tmp_path / "leases").mkdir()
+    (tmp_path / "leases" / "key").write_text("left\n")
+    heard: list[str] = []
+    with take(tmp_path):
+        assert acquire(str(tmp_path), "key", cancelled=lambda: len(heard) > 2, poll=heard.append) is None
+    assert set(heard) == {""}

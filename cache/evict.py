@@ -1,0 +1,222 @@
+"""Evict: takes items out of the records of a store, with all that only they need, in one transaction.
+
+Everything is decided again with the write lock held: what a build published meanwhile is not touched. Blobs that no
+record names any more are condemned (`cache.condemned`), not removed.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from typing import TYPE_CHECKING, NamedTuple
+
+from cache import encoding
+from cache.condemned import condemn_unnamed
+from cache.names import named_images
+from cache.naming import blobs_in, layer_in
+from cache.usage import layer_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from cache.blob_files import BlobFiles
+    from cache.digest import Digest
+    from cache.lmdb_view import View
+    from cache.store import Table
+
+MAX_EVICTIONS = 20_000
+"""Notes of what was evicted when; the oldest go."""
+_CLAMP = "clamp:"
+_HEX = re.compile(rb"[0-9a-f]{64}")
+_OWNERS: tuple[Table, ...] = ("results", "fetches")
+
+
+class Order(NamedTuple):
+    """Why an item goes. rule: in words. size: bytes that it had."""
+
+    rule: str
+    size: int
+
+
+class Gone(NamedTuple):
+    """items: keys of those that went; those that an image came to need meanwhile stay. condemned: bytes of blobs."""
+
+    items: frozenset[str]
+    condemned: int
+
+
+def evict(view: View, files: BlobFiles, orders: Mapping[str, Order], orphans: Iterable[str], now: float) -> Gone:
+    """Do it, in a transaction that writes. orders: by `Item.key`, without mounts and prepared layers.
+
+    orphans: blobs, as `str(Digest)`, that no record may name.
+    """
+    eviction = _Eviction(view, files, orders, now)
+    eviction.drop_items()
+    eviction.drop_layers()
+    candidates = eviction.blobs | set(orphans)
+    condemned = condemn_unnamed(view, candidates)
+    _trim_notes(view)
+    return Gone(frozenset(eviction.gone), condemned)
+
+
+class _Eviction:
+    def __init__(self, view: View, files: BlobFiles, orders: Mapping[str, Order], now: float) -> None:
+        self._view = view
+        self._orders = orders
+        self._now = int(now)
+        self.gone: set[str] = set()
+        self.blobs: set[str] = set()
+        self._layers: set[str] = set()
+        """diff_ids whose holder went."""
+        self._pinned: set[str] = set()
+        self._images: set[str] = set()
+        for image in named_images(view, lambda digest: _read(files, digest)):
+            if not image.pulled:
+                self._pinned |= {diff_id for diff_id, _ in image.layers}
+            if f"image:{image.key}" not in orders:
+                self._images |= {diff_id for diff_id, _ in image.layers}
+
+    def drop_items(self) -> None:
+        """Results with their recipes, fetches, names."""
+        contents = set()
+        for key, order in self._orders.items():
+            kind, _, name = key.partition(":")
+            if kind == "result":
+                if self._drop("results", key, name, order):
+                    contents.add(name)
+                    self._view.delete("uses", key)
+            elif kind == "fetch":
+                self._drop("fetches", key, name, order)
+            elif kind == "image":
+                self._drop("names", key, name, order)
+            elif kind == "output":
+                self._drop("outputs", key, name, order)
+            elif kind == "layer" and name not in self._pinned:
+                self._layers.add(name)
+        self._drop_recipes(contents)
+
+    def _drop(self, table: Table, key: str, name: str, order: Order) -> bool:
+        record = self._view.get(table, name)
+        if record is None:
+            return False
+        diff_id = layer_in(record) if table != "names" else ""
+        if diff_id in self._pinned:
+            return False
+        self._view.delete(table, name)
+        self.blobs.update(blobs_in(table, record))
+        self.gone.add(key)
+        if diff_id:
+            self._layers.add(diff_id)
+        if table == "results":
+            note = [self._now, order.rule, order.size, _content(record)]
+            self._view.put("evictions", name, encoding.canonical(note))
+        return True
+
+    def _drop_recipes(self, contents: set[str]) -> None:
+        """With the notes of what the recipes were made of, and the file lists that only these name."""
+        if not contents:
+            return
+        keys = [key for key, value in self._view.scan("recipes") if value.decode("ascii", "replace") in contents]
+        lists: set[str] = set()
+        for key in keys:
+            self._view.delete("recipes", key)
+            value = self._view.get("preimages", key)
+            if value is not None:
+                self._view.delete("preimages", key)
+                lists |= _hashes(value)
+        drop_file_lists(self._view, lists)
+
+    def drop_layers(self) -> None:
+        """Layers whose last holder went, and what was made from them."""
+        going = self._layers - self._pinned
+        ordered = {name for name in going if layer_key(name) in self._orders}
+        if not going:
+            return
+        for table in _OWNERS:
+            for _, value in self._view.scan(table):
+                if not going:
+                    break
+                going.discard(layer_in(value))
+        clamped: dict[str, str] = {}
+        doomed: list[str] = []
+        for key, value in self._view.scan("outputs"):
+            made = layer_in(value)
+            if key.startswith(_CLAMP):
+                clamped[key] = made
+            elif made in going:
+                doomed.append(key)
+        for key, made in clamped.items():
+            source = key.removeprefix(_CLAMP).partition(":")[2]  # behind the epoch
+            if source in going and made not in self._pinned:
+                doomed.append(key)
+                going.add(made)
+            elif made in going:
+                going.discard(made)
+        for key in doomed:
+            self._take("outputs", key)
+        for name in going:
+            if self._take("layers", name) and name in ordered:
+                self.gone.add(layer_key(name))
+            self._view.delete("uses", layer_key(name))
+            if name not in self._images:
+                self._view.delete("forms", name)
+
+    def _take(self, table: Table, key: str) -> bool:
+        value = self._view.get(table, key)
+        if value is None:
+            return False
+        self.blobs.update(blobs_in(table, value))
+        return self._view.delete(table, key)
+
+
+def drop_file_lists(view: View, hashes: set[str]) -> int:
+    """Drop those of the lists of files that nothing names any more; how many."""
+    wanted = {name for name in hashes if view.get("preimages", f"source:{name}") is not None}
+    if not wanted:
+        return 0
+    for key, value in view.scan("preimages"):
+        if not wanted:
+            break
+        if not key.startswith("source:"):
+            wanted -= _hashes(value)
+    return sum(view.delete("preimages", f"source:{name}") for name in wanted)
+
+
+def _hashes(value: bytes) -> set[str]:
+    try:
+        value = zlib.decompress(value)
+    except zlib.error:
+        return set()
+    return {found.decode() for found in _HEX.findall(value)}
+
+
+def _content(record: bytes) -> str:
+    """The content of a result's layer, "" for none."""
+    try:
+        layer = encoding.parse(record)["layer"]
+        return "" if layer is None else str(layer[1])
+    except encoding.UNREADABLE:
+        return ""
+
+
+def _trim_notes(view: View) -> None:
+    excess = view.count("evictions") - MAX_EVICTIONS
+    if excess > 0:
+        notes = sorted((_when(value), key) for key, value in view.scan("evictions"))
+        for _, key in notes[:excess]:
+            view.delete("evictions", key)
+
+
+def _when(value: bytes) -> int:
+    try:
+        return int(encoding.parse(value)[0])
+    except encoding.UNREADABLE:
+        return 0
+
+
+def _read(files: BlobFiles, digest: Digest) -> bytes | None:
+    try:
+        with open(files.path(digest), "rb") as file:
+            return file.read()
+    except OSError:
+        return None

@@ -1,0 +1,217 @@
+"""Prune: decides what leaves the store by filters and limits, removes it, and reports it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from cache.condemned import Reclaimed, reclaim
+from cache.digest import Digest
+from cache.errors import StoreProblem
+from cache.evict import Order, evict
+from cache.eviction import Candidate, choose, value
+from cache.housekeeping import tidy
+from cache.naming import NAMING, blobs_in
+from cache.prepared import remove_prepared
+from cache.run_dir import sweep
+from cache.size_text import bytes_text
+from cache.stocktaking import take_inventory
+from cache.store import Batch
+from cache.stored_mounts import remove_mount
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cache.inventory import Inventory, Item
+    from cache.lmdb_store import LmdbStore
+    from cache.readers import Live
+
+
+class Filters(NamedTuple):
+    """What may go; what is not given does not restrict. unused_since: last used before, in seconds since the epoch.
+    projects: names, paths or ends of them. kinds: see `inventory.KINDS`. rule: in words, for whoever asks why."""
+
+    unused_since: float | None = None
+    projects: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    rule: str = ""
+
+    @property
+    def any(self) -> bool:
+        return self.unused_since is not None or bool(self.projects or self.kinds)
+
+    def match(self, item: Item) -> bool:
+        if self.unused_since is not None and item.last >= self.unused_since:
+            return False
+        if self.projects and not any(_is_project(name, wanted) for name in item.projects for wanted in self.projects):
+            return False
+        return not self.kinds or item.kind in self.kinds
+
+
+class Limits(NamedTuple):
+    """Bytes. max_used: of the store. min_free: of the disk."""
+
+    max_used: int | None = None
+    min_free: int | None = None
+
+    def need(self, inventory: Inventory, free: int, condemned: int) -> int | None:
+        """Bytes that must come back; None if there is no limit, so that all goes."""
+        needs = []
+        if self.max_used is not None:
+            needs.append(inventory.used - condemned - self.max_used)
+        if self.min_free is not None:
+            needs.append(self.min_free - free - condemned)
+        return max(needs) if needs else None
+
+
+class Going(NamedTuple):
+    """value: seconds saved a byte, by which it was chosen. rule: why, in words. freed: bytes that it gives back."""
+
+    item: Item
+    value: float
+    rule: str
+    freed: int
+
+
+class Pruned(NamedTuple):
+    """going: what went, or would. kept: what could not go, with the reason. pinned: bytes that named images keep.
+    reclaimed: bytes that came back, and those that wait. used: bytes in use afterwards, about. short: bytes that the
+    limits still ask for."""
+
+    going: tuple[Going, ...]
+    kept: tuple[tuple[Item, str], ...]
+    pinned: int
+    reclaimed: Reclaimed
+    used: int
+    short: int
+
+
+def plan_prune(
+    inventory: Inventory, filters: Filters, limits: Limits, free: int, now: float
+) -> tuple[list[Going], int]:
+    """(what goes in that order, bytes that are needed beyond it). free: bytes of the disk. Touches nothing."""
+    need = limits.need(inventory, free, inventory.unused)
+    may = [item for item in inventory.items if not item.images and filters.match(item)]
+    candidates = []
+    for item in may:
+        worth = value(item.seconds, now - item.last, item.uses, inventory.share(item))
+        candidates.append(Candidate(item.key, item.blobs, item.own, worth))
+    going = [
+        Going(may[choice.candidate], candidates[choice.candidate].value, _rule(filters, limits), choice.freed)
+        for choice in choose(candidates, inventory.sizes, inventory.holders, need)
+    ]
+    return going, max(0, (need or 0) - sum(each.freed for each in going))
+
+
+def prune(
+    store: LmdbStore, filters: Filters, limits: Limits, *, dry_run: bool = False, deadline: float | None = None
+) -> Pruned:
+    """Remove it. deadline: as `time.monotonic`; what is left by then stays for the next time.
+
+    Raises StoreProblem, TookTooLong before anything was removed.
+    """
+    store.commit(Batch())
+    sweep(store.directory)
+    now = time.time()
+    inventory = take_inventory(store, deadline=deadline, titles=deadline is None)
+    going, short = plan_prune(inventory, filters, limits, free_bytes(store.directory), now)
+    pinned = sum(inventory.sizes[blob] for blob in {b for item in inventory.kept_by_images() for b in item.blobs})
+    used = inventory.used - sum(each.freed for each in going)
+    if dry_run:
+        return Pruned(tuple(going), (), pinned, Reclaimed(waiting=inventory.unused), used, short)
+    kept, freed = _remove_directories(store, going)
+    stay = {item.key for item, _ in kept}
+    orders = {
+        each.item.key: Order(each.rule, each.freed)
+        for each in going
+        if each.item.kind not in ("mount", "prepared") and each.item.key not in stay
+    }
+    orphans = find_orphans(store) if deadline is None or inventory.unused else set()
+    with store.transaction() as view:
+        gone = evict(view, store.files, orders, orphans, now)
+        tidy(view, now, stats=not filters.any and limits == Limits())
+        view.set_measured(max(0, used), now)
+    kept += [(each.item, "an image needs it") for each in going if each.item.key in orders.keys() - gone.items]
+    unmoved = {item.key for item, _ in kept}
+    done = tuple(each for each in going if each.item.key not in unmoved)
+    reclaimed = reclaim(store, deadline)
+    return Pruned(done, tuple(kept), pinned, reclaimed._replace(bytes=reclaimed.bytes + freed), used, short)
+
+
+def find_orphans(store: LmdbStore) -> set[str]:
+    """Blobs that no record names and that are not condemned yet, as `str(Digest)`: a kill between file and record
+    leaves them. A build may name one of them meanwhile; `evict` looks again."""
+    found = set()
+    with store.view() as view:
+        known = {bytes.fromhex(key[:64]) for key, _ in view.scan("condemned")}
+        for table in NAMING:
+            for _, record in view.scan(table):
+                known.update([bytes.fromhex(text[:64]) for text in blobs_in(table, record)])
+        for hash_, size in view.blob_sizes():
+            if _is_hash(hash_) and bytes.fromhex(hash_) not in known:
+                found.add(str(Digest(hash_, size)))
+    for name, is_blob in store.files.scan():
+        hash_ = name.replace("/", "")
+        if is_blob and bytes.fromhex(hash_) not in known:
+            with contextlib.suppress(OSError):
+                found.add(str(Digest(hash_, os.path.getsize(store.files.path_of(hash_)))))
+    return found
+
+
+def _remove_directories(store: LmdbStore, going: Sequence[Going]) -> tuple[list[tuple[Item, str]], int]:
+    """Remove mounts and prepared layers: (those that are in use, bytes that came back)."""
+    kept: list[tuple[Item, str]] = []
+    freed = 0
+    prepared = [each for each in going if each.item.kind == "prepared"]
+    try:
+        for each in going:
+            if each.item.kind == "mount":
+                name = each.item.key.partition(":")[2]
+                if remove_mount(store.directory, name, store.scratch("mount")):
+                    freed += each.freed
+                else:
+                    kept.append((each.item, "a step is using it"))
+        if prepared:
+            relatives = [each.item.key.partition(":")[2] for each in prepared]
+            others = remove_prepared(store.directory, store.reader, relatives, store.scratch)
+            if others:
+                kept += [(each.item, f"{holder_text(others)} may be using it") for each in prepared]
+            else:
+                freed += sum(each.freed for each in prepared)
+    except OSError as error:
+        raise StoreProblem(f"cannot remove {error.filename or store.directory}: {error.strerror}") from None
+    return kept, freed
+
+
+def holder_text(holders: Sequence[Live]) -> str:
+    """Which running builds: `process 12 (since 10:02)`."""
+    texts = [f"process {each.pid} (since {time.strftime('%H:%M', time.localtime(each.since))})" for each in holders[:3]]
+    more = f" and {len(holders) - 3} more" if len(holders) > 3 else ""
+    return ", ".join(texts) + more
+
+
+def free_bytes(directory: str) -> int:
+    """Of the disk, for this user."""
+    disk = os.statvfs(directory)
+    return disk.f_bavail * disk.f_frsize
+
+
+def _rule(filters: Filters, limits: Limits) -> str:
+    parts = [filters.rule] if filters.rule else []
+    if limits.max_used is not None:
+        parts.append(f"least worth, so that the store uses no more than {bytes_text(limits.max_used)}")
+    if limits.min_free is not None:
+        parts.append(f"least worth, so that {bytes_text(limits.min_free)} of the disk are free")
+    return "; ".join(parts) or "no named image needs it"
+
+
+def _is_project(name: str, wanted: str) -> bool:
+    """Whether a project is meant: by its whole name or the end of its path."""
+    wanted = wanted.rstrip("/")
+    return name.rstrip("/") == wanted or name.rstrip("/").endswith(f"/{wanted.lstrip('/')}")
+
+
+def _is_hash(text: str) -> bool:
+    return len(text) == 64 and all(letter in "0123456789abcdef" for letter in text)

@@ -1,0 +1,167 @@
+"""`buildgraph log`: show what a step printed, also one that was cached."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from cache.blob_stream import open_blob
+from cache.errors import UsageError
+from cache.lmdb_store import LmdbStore
+from cache.platform import Platform
+from compiler.cli import settings
+from compiler.cli.options import NAMES, Parser
+from compiler.cli.streams import require_output, say
+from compiler.definition_file import definition_file, file_key
+from compiler.progress.coloured import Coloured
+from compiler.progress.text import printable, size_text
+from compiler.step_log import find_by_key, find_in_build, is_key, last_build, require_kept
+from compiler.views.phrases import cut, one_line, seconds_phrase
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from cache.build_record import BuildRecord
+    from compiler.step_log import StepLog
+
+_PIECE = 1 << 20
+_LINE = 64 << 10
+"""Bytes of a line that are cleaned for a terminal at once."""
+WORDS = {"cached": "CACHED, log", "kept": "log", "ran": "ran", "failed": "failed", "cancelled": "cancelled"}
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Exit code 0, or an exception."""
+    parsed = _parser().parse_args(arguments)
+    if (parsed.list or _is_place(parsed.node)) and parsed.context is None:
+        parsed.node, parsed.context = None, parsed.node
+    context = parsed.context or "."
+    defaults = settings.load(None if context == "-" else context)
+    store = LmdbStore(parsed.store or defaults.store)
+    try:
+        if parsed.node is None or parsed.list:
+            say(_table(_require_build(store, parsed, context, defaults.platform)))
+        else:
+            _show(store, _find(store, parsed, context, defaults.platform))
+    finally:
+        store.close()
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="buildgraph log", description="Show what a step printed, also one that was cached.")
+    parser.add_argument(
+        "node", nargs="?", metavar="NODE|KEY", help="a step of the last build (build.3), or the beginning of its key"
+    )
+    parser.add_argument("context", nargs="?", metavar="CONTEXT", help="what was built (default: .)")
+    parser.add_argument("-f", "--file", help="its Dockerfile (default: CONTEXT/Dockerfile)")
+    parser.add_argument("--target", default="", help="the last build of this stage (default: of any)")
+    parser.add_argument("--platform", default="", metavar="OS/ARCH", help="the last build for it")
+    parser.add_argument("--list", action="store_true", help="list the steps of the last build; so does no NODE")
+    parser.add_argument("--store", default="", metavar="DIR", help="the local store (BUILDGRAPH_STORE)")
+    return parser
+
+
+def _is_place(word: str | None) -> bool:
+    """Whether a word is a context rather than a step."""
+    return word is not None and (word in (".", "..", "-") or "/" in word)
+
+
+def _find(store: LmdbStore, parsed: argparse.Namespace, context: str, platform: str) -> StepLog:
+    """A step that is called like the beginning of a key is meant if there is one."""
+    build = _build(store, parsed, context, platform)
+    if build is None or build.node(parsed.node) is None:
+        by_key = find_by_key(store, parsed.node)
+        if by_key is not None:
+            return by_key
+        if is_key(parsed.node):
+            raise UsageError(f"there is no step with this name, and none with a key that begins with {parsed.node}")
+    return find_in_build(store, build or _require_build(store, parsed, context, platform), parsed.node)
+
+
+def _require_build(store: LmdbStore, parsed: argparse.Namespace, context: str, platform: str) -> BuildRecord:
+    build = _build(store, parsed, context, platform)
+    if build is None:
+        target = f" with target {parsed.target}" if parsed.target else ""
+        raise UsageError(
+            f"no build of {context}{target} is remembered", hint="name what was built, its Dockerfile with -f, or a key"
+        )
+    return build
+
+
+def _build(store: LmdbStore, parsed: argparse.Namespace, context: str, platform: str) -> BuildRecord | None:
+    """The last build of what the command line names, in the words that `Definition` has for it."""
+    from compiler.git_words import is_git
+    from compiler.steps import is_url
+
+    words = parsed.platform or platform.partition(",")[0]
+    for_platform = Platform.parse(words) if words else Platform.here()
+    file = None if parsed.file == "-" else parsed.file
+    if context == "-":
+        name = definition_file(None, None, for_platform)
+    elif is_git(context) or is_url(context):
+        name = definition_file(None, file, for_platform, context)
+    elif parsed.file == "-":
+        name = definition_file(context, None, for_platform)
+    else:
+        path = file or next(filter(os.path.exists, (os.path.join(context, name) for name in NAMES)), None)
+        name = definition_file(context, os.path.realpath(path or os.path.join(context, NAMES[0])), for_platform)
+    return last_build(store, file_key(name), parsed.target)
+
+
+def _show(store: LmdbStore, found: StepLog) -> None:
+    require_kept(store, found)
+    require_output()
+    header = f"{found.name}: {WORDS[found.status]}{_when(found)}"
+    if found.seconds:
+        header += f", took {seconds_phrase(found.seconds)}"
+    sys.stderr.write(f"{one_line(header)}\n")
+    if found.log is None:
+        sys.stderr.write("it printed nothing\n")
+        return
+    sys.stderr.flush()
+    with open_blob(store, found.log) as file:
+        if not sys.stdout.isatty():
+            while data := file.read(_PIECE):
+                sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+            return
+        lines = Coloured(colour="NO_COLOR" not in os.environ)
+        try:
+            while line := file.readline(_LINE):
+                sys.stdout.write(lines.clean(line.decode("utf-8", "replace").removesuffix("\n")))
+                sys.stdout.write("\n")
+        finally:
+            sys.stdout.write(lines.end())
+            sys.stdout.flush()
+
+
+def _when(found: StepLog) -> str:
+    if not found.time:
+        return ""
+    form = "%Y-%m-%d %H:%M:%S"
+    if found.status in ("cached", "kept"):
+        by = f" by {found.made_by}" if found.made_by else ""
+        return f" from {time.strftime(form, time.localtime(found.time))}{by}"
+    if time.strftime("%Y-%m-%d", time.localtime(found.time)) == time.strftime("%Y-%m-%d"):
+        form = "%H:%M:%S"
+    return f" {time.strftime(form, time.localtime(found.time))}"
+
+
+def _table(build: BuildRecord) -> str:
+    """The steps of a build in the order in which they ended."""
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(build.started))
+    how = "built" if build.ok else "not finished"
+    lines = [f"{build.project} ({build.platform}), {how} {when} in {seconds_phrase(build.seconds)}"]
+    width = max((len(node.id) for node in build.nodes), default=0)
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    for node in build.nodes:
+        seconds = seconds_phrase(node.seconds) if node.seconds else ""
+        size = "-" if node.log is None else size_text(node.log.size)
+        line = f"  {node.id:{width}}  {node.status:9}  {seconds:>12}  {size:>8}  {one_line(node.title)}"
+        lines.append(cut(line, columns) if columns else line)
+    return "".join(f"{printable(line)}\n" for line in lines)

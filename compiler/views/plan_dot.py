@@ -1,0 +1,54 @@
+"""A plan in Graphviz's language: stages as clusters, colours for what happens, the critical path bold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from compiler.forecast import DEPENDS, HIT, MISS
+from compiler.views import phrases
+from compiler.views.arrange import arrange
+
+if TYPE_CHECKING:
+    from compiler.forecast import Forecast, Outlook
+
+FILL = {HIT: "#d7f0dd", MISS: "#ffe0b0", DEPENDS: "#d6e9f8"}
+TITLE = 48
+
+
+def render(forecast: Forecast, target: str) -> str:
+    """The whole document. target: id of a stage node, drawn with a double border."""
+    arranged = arrange(forecast)
+    critical = set(forecast.critical_path)
+    lines = [
+        "digraph buildgraph {",
+        '  rankdir=TB; node [shape=box style="filled,rounded" fontname="sans-serif" fontsize=10];',
+    ]
+    lines += [f"  {_node(outlook, target, critical)}" for outlook in arranged.sources]
+    for number, stage in enumerate(arranged.stages):
+        lines.append(f"  subgraph cluster_{number} {{")
+        lines.append(f"    label={quoted(f'stage {stage.name}')}; style=rounded; color=gray;")
+        lines += [f"    {_node(outlook, target, critical)}" for outlook in (*stage.steps, stage.end)]
+        lines.append("  }")
+    for outlook in forecast.outlooks:
+        for name in dict.fromkeys(outlook.node.inputs):
+            bold = " [penwidth=2.5]" if outlook.node.id in critical and name in critical else ""
+            lines.append(f"  {quoted(name)} -> {quoted(outlook.node.id)}{bold};")
+    return "\n".join([*lines, "}", ""])
+
+
+def _node(outlook: Outlook, target: str, critical: set[str]) -> str:
+    node = outlook.node
+    title = phrases.cut(phrases.one_line(node.text or node.kind), TITLE)
+    label = f"{node.id} · {phrases.LABELS[outlook.status]} {phrases.about(outlook)}".rstrip()
+    tooltip = phrases.one_line(f"{node.text} - {outlook.why.text}")
+    words = [f"label={quoted(label, title)}", f'fillcolor="{FILL[outlook.status]}"', f"tooltip={quoted(tooltip)}"]
+    if node.id in critical:
+        words.append("penwidth=2.5")
+    if node.id == target:
+        words.append("peripheries=2")
+    return f"{quoted(node.id)} [{' '.join(words)}];"
+
+
+def quoted(*lines: str) -> str:
+    """A string of the language; lines are set below each other."""
+    return '"' + "\\n".join(phrases.one_line(line).replace("\\", "\\\\").replace('"', '\\"') for line in lines) + '"'
