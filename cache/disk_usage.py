@@ -15,7 +15,8 @@ class TookTooLong(StoreProblem):
 def tree_bytes(path: str, deadline: float | None = None, *, linked: bool = True) -> int:
     """Bytes on disk at and below a path, every file counted once; what cannot be read counts nothing.
 
-    linked: count files that have more than one name; scratch files have theirs in `blobs/`. deadline: as `time.monotonic`. Raises TookTooLong.
+    linked: count files that have more than one name; scratch files have theirs in `blobs/`. deadline: as
+    `time.monotonic`. Raises TookTooLong.
     """
     seen: set[tuple[int, int]] = set()
     total = 0

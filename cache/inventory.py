@@ -86,8 +86,8 @@ class Blobs:
 
 class Inventory(NamedTuple):
     """sizes: bytes of each blob. holders: how many items hold it. records: bytes of records that belong to no item.
-    unused: of blobs that no item holds, condemned ones among them. overhead: of directories, locks, scratch of running
-    builds. reusable: free pages inside the database file, which does not shrink.
+    unused: of blobs that no item holds, condemned ones among them. overhead: of directories and locks. scratch: of
+    running builds, this process among them. reusable: free pages inside the database file, which does not shrink.
     """
 
     items: list[Item]
@@ -96,6 +96,7 @@ class Inventory(NamedTuple):
     records: int
     unused: int
     overhead: int
+    scratch: int
     reusable: int
 
     @property
@@ -107,7 +108,7 @@ class Inventory(NamedTuple):
     @property
     def total(self) -> int:
         """Bytes on disk."""
-        return self.used + self.reusable
+        return self.used + self.scratch + self.reusable
 
     def share(self, item: Item) -> float:
         """Its bytes, of what it shares an equal part."""

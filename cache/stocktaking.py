@@ -34,7 +34,7 @@ CLAMP = "clamp:"
 RECORD_BYTES = 400
 """Of a result's smaller records: recipe, use, layer."""
 _CHECK_EVERY = 1000
-_DIRECTORIES = ("leases", "readers", "runs")
+_DIRECTORIES = ("leases", "readers")
 
 
 def take_inventory(store: LmdbStore, *, deadline: float | None = None, titles: bool = True) -> Inventory:
@@ -180,7 +180,7 @@ class _Stocktaking:
         records -= sum(item.own for item in self._items if item.kind not in ("mount", "prepared"))
         return Inventory(
             self._items, self._blobs.sizes, self._blobs.holders, max(0, records), unused + condemned_inline,
-            overhead, max(0, database - in_use),
+            overhead, tree_bytes(os.path.join(self._store.directory, "runs"), linked=False), max(0, database - in_use),
         )  # fmt: skip
 
     def _read(self, digest: Digest) -> bytes | None:
@@ -235,9 +235,8 @@ def _project_names(view: View) -> dict[str, str]:
 
 
 def _directory_bytes(store: str) -> int:
-    """Of what is neither blob nor database nor mount: directories themselves, locks, scratch of running builds."""
-    kept = [os.path.join(store, name) for name in _DIRECTORIES]
-    total = _disk(store) + sum(tree_bytes(path, linked=False) for path in kept if os.path.isdir(path))
+    """Of what is neither blob nor database nor mount nor scratch: directories themselves, locks."""
+    total = _disk(store) + sum(tree_bytes(os.path.join(store, name)) for name in _DIRECTORIES)
     for name in ("blobs", "mounts", "snapshots"):
         path = os.path.join(store, name)
         if os.path.isdir(path):

@@ -63,7 +63,8 @@ def _rest(inventory: Inventory) -> list[tuple[str, int, str]]:
     rows = [
         ("record", inventory.records, "keys, builds, images and what contexts had"),
         ("unused", inventory.unused, "goes when running builds have ended"),
-        ("other", inventory.overhead, "directories, locks, running builds"),
+        ("scratch", inventory.scratch, "of running builds"),
+        ("other", inventory.overhead, "directories and locks"),
         ("reusable", inventory.reusable, "free inside data.mdb, which does not shrink"),
     ]
     return [row for row in rows if row[1] or row[0] == "record"]

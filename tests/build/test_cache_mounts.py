@@ -182,14 +182,14 @@ def test_half_of_what_it_starts_with_is_not_left_by_a_kill(tmp_path: Path) -> No
 
 def test_its_sidecar_says_what_it_is_and_when_it_was_used(program: Program) -> None:
     lines = (
-        "RUN --mount=type=cache,target=/root/.cache echo 1\n"
+        "RUN --mount=type=cache,target=/var/cache/x echo 1\n"
         "RUN --mount=type=cache,target=/p,id=pip,sharing=locked echo 2\n"
     )
     before = time.time()
     program.build(program.project(BASE + "FROM base\n" + lines)).ok()
     found = {each["target"]: each for each in sidecars(program)}
-    assert found["/root/.cache"]["id"] == "/root/.cache"
-    assert found["/root/.cache"]["sharing"] == "shared"
+    assert found["/var/cache/x"]["id"] == "/var/cache/x"
+    assert found["/var/cache/x"]["sharing"] == "shared"
     assert found["/p"]["id"] == "pip"
     assert found["/p"]["sharing"] == "locked"
     for each in found.values():
@@ -252,7 +252,11 @@ def test_a_removal_never_takes_one_that_is_in_use(tmp_path: Path) -> None:
     remover = threading.Thread(target=remove)
     remover.start()
     try:
-        for number in range(300):
+        deadline = time.monotonic() + 30
+        number = 0
+        while number < 200 or removed <= 10:
+            assert time.monotonic() < deadline, "both take turns"
+            number += 1
             opened = open_cache(store, mount, lambda: False)
             assert opened is not None
             marker = os.path.join(opened.path, str(number))
@@ -261,10 +265,10 @@ def test_a_removal_never_takes_one_that_is_in_use(tmp_path: Path) -> None:
             assert os.path.exists(f"{opened.path}.json")
             assert os.path.exists(marker)
             opened.release()
+            time.sleep(0.001)
     finally:
         done.set()
         remover.join()
-    assert removed > 10, "both took turns"
 
 
 def test_waiting_for_a_removal_can_be_cancelled(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from cache.lmdb_store import LmdbStore
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cache.build_record import BuildRecord
     from program import Program
+
+    from cache.build_record import BuildRecord
 
 BASE = "FROM scratch AS base\nCOPY --from=busybox / /\nFROM base AS app\n"
 STEPS = BASE + "RUN echo one; echo two >&2\nRUN true\nRUN echo three\n"
