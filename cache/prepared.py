@@ -55,7 +55,7 @@ def remove_prepared(store: str, reader: str, relatives: Sequence[str], scratch: 
 
 
 def _paths(directory: str) -> list[str]:
-    """BOOT/NAME.erofs, BOOT/root/NAME, BOOT/user/NAME."""
+    """BOOT/NAME.erofs, and NAME below BOOT/root or BOOT/user."""
     found = []
     for boot in _listed(directory):
         for name in _listed(os.path.join(directory, boot)):

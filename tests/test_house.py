@@ -166,7 +166,7 @@ def test_the_top_level_is_as_designed() -> None:
 def test_nothing_is_left_to_do_and_nothing_names_a_machine() -> None:
     found = []
     for path in tracked():
-        if path == "tests/test_house.py" or path.endswith(("_pb2.py", "_pb2.pyi")):
+        if path == "tests/test_house.py" or path.endswith(("_pb2.py", "_pb2.pyi", ".png")):
             continue
         for number, line in enumerate((ROOT / path).read_text("utf-8", "replace").splitlines(), 1):
             marks = re.findall(r"\b(?:TODO|FIXME|XXX|HACK)\b", line)

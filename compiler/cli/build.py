@@ -12,7 +12,7 @@ from cache.reference import Reference
 from compiler.build import Builder
 from compiler.cli.options import Parser, Request, add_build_options, read_request
 from compiler.cli.streams import require_output, say
-from compiler.progress.events import Ended, Reporter, Warned
+from compiler.progress.events import Ended, Reporter, Task, Warned
 from compiler.progress.open import MODES, open_reporter
 from compiler.progress.rawjson import RawJsonReporter
 
@@ -93,6 +93,8 @@ def _build(
         built = builder.build(request.definition, request.variants)
         warnings = build_warnings([each.session for each in built], request.definition)
         delivered = deliver(built, outputs, tags, parsed, reporter)
+        if builder.ran:
+            _clean_up(store, request, reporter)
     except BaseException:
         # What went wrong is printed once, at the very end and in full.
         if builder.announced or isinstance(reporter, RawJsonReporter):
@@ -104,6 +106,17 @@ def _build(
         reporter.report(Warned(text))
     reporter.report(Ended(True, time.monotonic() - started, delivered.image_id, builder.hits, len(builder.ran), ""))
     return delivered
+
+
+def _clean_up(store: LmdbStore, request: Request, reporter: Reporter) -> None:
+    """Keep the store within its limits; of a build that ran nothing it did not grow."""
+    from cache.collect import collect_after_build
+    from compiler.cli.gc_policy import gc_policy
+
+    began = time.monotonic()
+    line = collect_after_build(store, gc_policy(request.gc, store.directory))
+    if line is not None:
+        reporter.report(Task(line, "done", time.monotonic() - began))
 
 
 def _close_quietly(store: LmdbStore) -> None:

@@ -6,7 +6,7 @@ import argparse
 import os
 import re
 import tempfile
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from cache.errors import EnvironmentProblem, UsageError
 from cache.platform import Platform
@@ -16,6 +16,9 @@ from compiler.dockerfile.source import Source
 from compiler.options import BuildOptions, SecretSource, SshSource
 from compiler.session import Definition
 from compiler.text_file import read_text_file, refuse_outside
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 NAMES = ("Dockerfile", "dockerfile")
 _HEAD = 512
@@ -42,13 +45,14 @@ class Parser(argparse.ArgumentParser):
 
 
 class Request(NamedTuple):
-    """What the command line asks for. variants: the options once for each platform."""
+    """What the command line asks for. variants: the options once for each platform. gc: [gc] of buildgraph.toml."""
 
     definition: Definition
     variants: list[BuildOptions]
     store: str
     jobs: int
     progress: str
+    gc: Mapping[str, Any]
 
 
 def add_build_options(parser: argparse.ArgumentParser) -> None:
@@ -104,7 +108,8 @@ def read_request(arguments: argparse.Namespace) -> Request:
     )
     store = arguments.store or defaults.store
     variants = [options._replace(platform=platform) for platform in platforms] or [options]
-    return Request(_definition(arguments), variants, store, arguments.jobs or defaults.jobs, defaults.progress)
+    jobs = arguments.jobs or defaults.jobs
+    return Request(_definition(arguments), variants, store, jobs, defaults.progress, defaults.gc)
 
 
 def _require_working_directory(context: str) -> None:

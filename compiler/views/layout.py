@@ -1,164 +1,155 @@
-"""Layout: where the boxes of a graph stand; pure, the same for the same input.
-
-Time goes down: every box is in a layer below all that it takes from. A group (a stage) is a chain in one column with a
-frame around it; what belongs to no group stands in the first layers. Columns are limited in number, so that a hundred
-stages do not make a picture of a hundred columns: those that have no room wait for a lower layer.
-"""
+"""Layout: where the nodes of a graph are drawn: rows by depth, a lane a group, edges in the gutters between them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-FEWEST_COLUMNS = 6
-SWEEPS = 8
-"""Tries to order the columns better; each takes time in proportion to the edges."""
+BOX_WIDTH, BOX_HEIGHT = 220, 50
+ROW = 84
+"""Pixels from the top of one row to the next."""
+GUTTER = 44
+"""Pixels between two lanes, where edges run."""
+MARGIN = 24
+HEADER = 20
+"""Pixels that a group's name takes above its first node."""
+PADDING = 10
 
 
 class Item(NamedTuple):
-    """What is to be placed. group: "" for none. inputs: ids of items that come before it in the sequence, or at least
-    in a group that is complete by then."""
+    """One node to draw. group: of those that stay together in one lane. inputs: ids of nodes above, drawn or not."""
 
     id: str
     group: str
     inputs: tuple[str, ...]
 
 
-class Cell(NamedTuple):
-    """layer: 0 at the top. column: 0 at the left."""
+class Box(NamedTuple):
+    """Pixels from the top left."""
 
-    layer: int
-    column: int
+    x: float
+    y: float
+    width: float
+    height: float
 
 
-class Run(NamedTuple):
-    """A group's place: the layers from first to last of one column are its own."""
+class Edge(NamedTuple):
+    """From the bottom of one box to the top of another. points: corners of the way, both ends among them."""
 
-    group: str
-    column: int
+    source: str
+    target: str
+    points: tuple[tuple[float, float], ...]
+
+
+class Layout(NamedTuple):
+    """boxes: by node. groups: frames around the boxes of those that get one, by name."""
+
+    boxes: dict[str, Box]
+    groups: dict[str, Box]
+    edges: tuple[Edge, ...]
+    width: float
+    height: float
+
+
+class _Group(NamedTuple):
+    name: str
     first: int
     last: int
 
 
-class Layout(NamedTuple):
-    """cells: by id, no two alike. runs: of the groups, none overlaps another or a cell that is not its own."""
-
-    cells: dict[str, Cell]
-    runs: tuple[Run, ...]
-    layers: int
-    columns: int
-
-
-def lay_out(items: Sequence[Item]) -> Layout:
-    """Place all items. An item of a group stands below the one before it in the group."""
-    loose = [item for item in items if not item.group]
-    groups: dict[str, list[Item]] = {}
+def lay_out(items: Sequence[Item], framed: frozenset[str]) -> Layout:
+    """Place nodes; inputs come before their users in `items`. framed: groups that get a frame with their name."""
+    rows = _rows(items)
+    groups = _groups(items, rows)
+    lanes = _lanes(items, groups)
+    boxes = {
+        item.id: Box(
+            MARGIN + GUTTER / 2 + lanes[item.group] * (BOX_WIDTH + GUTTER),
+            MARGIN + rows[item.id] * ROW + HEADER,
+            BOX_WIDTH,
+            BOX_HEIGHT,
+        )
+        for item in items
+    }
+    members: dict[str, list[Box]] = {}
     for item in items:
-        if item.group:
-            # In the order of their ends: moved back with each further item.
-            groups[item.group] = [*groups.pop(item.group, []), item]
-    most = max(FEWEST_COLUMNS, round(len(items) ** 0.5))
-    # Sources stand side by side, in as many rows as that takes.
-    top = -(-len(loose) // most)
-    placed = _stack(groups, top, most)
-    columns = max([run.column + 1 for run in placed.runs], default=0)
-    columns = max(columns, min(most, len(loose)))
-    placed = _order_columns(placed, items, columns)
-    column_of = {name: cell.column for name, cell in placed.cells.items()}
-    users: dict[str, list[int]] = {item.id: [] for item in loose}
+        members.setdefault(item.group, []).append(boxes[item.id])
+    frames = {name: _frame(members[name]) for name in members if name in framed}
+    edges = tuple(_edge(name, item.id, boxes) for item in items for name in dict.fromkeys(item.inputs) if name in boxes)
+    width = max((box.x + box.width for box in boxes.values()), default=0.0) + MARGIN + GUTTER / 2
+    height = max((box.y + box.height for box in boxes.values()), default=0.0) + MARGIN
+    return Layout(boxes, frames, edges, width, height)
+
+
+def _rows(items: Sequence[Item]) -> dict[str, int]:
+    """Depth: one more than the deepest input's. A group's nodes stay below each other, one a row."""
+    rows: dict[str, int] = {}
+    taken: dict[str, int] = {}
     for item in items:
-        for name in item.inputs:
-            if name in users and item.id in column_of:
-                users[name].append(column_of[item.id])
-    cells = {**placed.cells, **_place_loose(loose, users, top, columns)}
-    layers = max((cell.layer + 1 for cell in cells.values()), default=0)
-    return Layout({item.id: cells[item.id] for item in items}, placed.runs, layers, columns)
+        row = max((rows[name] + 1 for name in item.inputs if name in rows), default=0)
+        rows[item.id] = max(row, taken.get(item.group, -1) + 1)
+        taken[item.group] = rows[item.id]
+    return rows
 
 
-class _Placed(NamedTuple):
-    cells: dict[str, Cell]
-    runs: tuple[Run, ...]
-
-
-def _stack(groups: dict[str, list[Item]], top: int, most: int) -> _Placed:
-    """Give each group the layers that its inputs allow, and a column that is free there."""
-    cells: dict[str, Cell] = {}
-    free_from: list[int] = []
-    runs = []
-    for name, items in groups.items():
-        layers = _chain(items, cells, top)
-        near = [cells[other].column for item in items for other in item.inputs if other in cells]
-        wish = near[0] if near else len(free_from)
-        fitting = [column for column, free in enumerate(free_from) if free <= layers[0]]
-        if fitting:
-            column = min(fitting, key=lambda column: (abs(column - wish), column))
-        elif len(free_from) < most:
-            column = len(free_from)
-            free_from.append(top)
-        else:
-            column = min(range(most), key=lambda column: (free_from[column], abs(column - wish)))
-            layers = _chain(items, cells, free_from[column])
-        for item, layer in zip(items, layers, strict=True):
-            cells[item.id] = Cell(layer, column)
-        free_from[column] = layers[-1] + 1
-        runs.append(Run(name, column, layers[0], layers[-1]))
-    return _Placed(cells, tuple(runs))
-
-
-def _chain(items: Iterable[Item], cells: dict[str, Cell], first: int) -> list[int]:
-    layers: list[int] = []
+def _groups(items: Sequence[Item], rows: dict[str, int]) -> dict[str, _Group]:
+    groups: dict[str, _Group] = {}
     for item in items:
-        layer = layers[-1] + 1 if layers else first
-        below = max((cells[name].layer + 1 for name in item.inputs if name in cells), default=0)
-        layers.append(max(layer, below))
-    return layers
+        row = rows[item.id]
+        known = groups.get(item.group, _Group(item.group, row, row))
+        groups[item.group] = known._replace(first=min(known.first, row), last=max(known.last, row))
+    return groups
 
 
-def _order_columns(placed: _Placed, items: Sequence[Item], columns: int) -> _Placed:
-    """Put columns beside those that they have edges with: each to the mean place of its neighbours, several times."""
-    links: dict[int, list[int]] = {column: [] for column in range(columns)}
+def _lanes(items: Sequence[Item], groups: dict[str, _Group]) -> dict[str, int]:
+    """A lane for each group: below one that it takes from if there is room, else the first that is free there."""
+    group_of = {item.id: item.group for item in items}
+    above: dict[str, list[str]] = {}
     for item in items:
         for name in item.inputs:
-            if name in placed.cells and item.id in placed.cells:
-                one, other = placed.cells[name].column, placed.cells[item.id].column
-                if one != other:
-                    links[one].append(other)
-                    links[other].append(one)
-    place = {column: column for column in range(columns)}
-    best, shortest = place, _length(links, place)
-    for _ in range(SWEEPS):
-        wish = {
-            column: sum(place[other] for other in others) / len(others) if others else place[column]
-            for column, others in links.items()
-        }
-        order = sorted(wish, key=lambda column: (wish[column], place[column]))
-        place = {column: number for number, column in enumerate(order)}
-        length = _length(links, place)
-        if length < shortest:
-            best, shortest = place, length
-    return _Placed(
-        {name: cell._replace(column=best[cell.column]) for name, cell in placed.cells.items()},
-        tuple(run._replace(column=best[run.column]) for run in placed.runs),
-    )
+            other = group_of.get(name)
+            if other is not None and other != item.group and other not in above.setdefault(item.group, []):
+                above[item.group].append(other)
+    lanes: dict[str, int] = {}
+    used: list[list[_Group]] = []
+    # The longest first: it becomes the straight line that the others stand beside.
+    for group in sorted(groups.values(), key=lambda each: (each.first - each.last, each.first)):
+        near = [lanes[name] for name in above.get(group.name, ()) if name in lanes]
+        near += [lanes[name] for name, others in above.items() if group.name in others and name in lanes]
+        wanted = sum(near) / len(near) if near else 0.0
+        free = [lane for lane, others in enumerate(used) if not any(_meet(group, other) for other in others)]
+        lane = min([*free, len(used)], key=lambda place: (abs(place - wanted), place))
+        if lane == len(used):
+            used.append([])
+        used[lane].append(group)
+        lanes[group.name] = lane
+    return lanes
 
 
-def _length(links: dict[int, list[int]], place: dict[int, int]) -> int:
-    return sum(abs(place[column] - place[other]) for column, others in links.items() for other in others)
+def _meet(one: _Group, other: _Group) -> bool:
+    """Whether two groups cannot share a lane: there is a row with both, or none between them."""
+    return one.first <= other.last and other.first <= one.last
 
 
-def _place_loose(loose: list[Item], users: dict[str, list[int]], top: int, columns: int) -> dict[str, Cell]:
-    """Each near the middle of those that take from it; the lowest rows first, which are the nearest."""
-    free = {(layer, column) for layer in range(top) for column in range(columns)}
-    cells = {}
+def _frame(boxes: Sequence[Box]) -> Box:
+    left, top = boxes[0].x - PADDING, min(box.y for box in boxes) - HEADER
+    bottom = max(box.y + box.height for box in boxes) + PADDING / 2
+    return Box(left, top, BOX_WIDTH + 2 * PADDING, bottom - top)
 
-    def wish(item: Item) -> int:
-        places = sorted(users[item.id])
-        return places[len(places) // 2] if places else 0
 
-    for item in sorted(loose, key=lambda item: (wish(item), item.id)):
-        layer, column = min(free, key=lambda cell: (-cell[0], abs(cell[1] - wish(item)), cell[1]))
-        free.remove((layer, column))
-        cells[item.id] = Cell(layer, column)
-    return cells
+def _edge(source: str, target: str, boxes: dict[str, Box]) -> Edge:
+    """Straight down to the next row of the same lane; else by the gutter beside the upper node, where no box is."""
+    upper, lower = boxes[source], boxes[target]
+    start = (upper.x + upper.width / 2, upper.y + upper.height)
+    end = (lower.x + lower.width / 2, lower.y)
+    below = start[1] + (ROW - BOX_HEIGHT) / 4
+    over = end[1] - (ROW - BOX_HEIGHT) / 4
+    if lower.y - upper.y <= ROW and start[0] != end[0]:
+        return Edge(source, target, (start, (start[0], below), (end[0], below), end))
+    if start[0] == end[0] and not any(box.x == upper.x and upper.y < box.y < lower.y for box in boxes.values()):
+        return Edge(source, target, (start, end))
+    # On the side of the target, so that the way back is short.
+    gutter = upper.x - GUTTER / 2 if end[0] < start[0] else upper.x + upper.width + GUTTER / 2
+    return Edge(source, target, (start, (start[0], below), (gutter, below), (gutter, over), (end[0], over), end))

@@ -158,7 +158,7 @@ def test_a_killed_build_leaves_it_usable(each_way: Program) -> None:
 
 
 def test_half_of_what_it_starts_with_is_not_left_by_a_kill(tmp_path: Path) -> None:
-    mount = Mount("cache", "/c", id="/k")
+    mount = Mount("cache", "/c", id="/k", uid=os.getuid(), gid=os.getgid(), mode=0o755)
     broken = RuntimeError("killed here")
 
     def die(path: str) -> None:
@@ -228,7 +228,7 @@ def test_while_a_step_uses_it_nobody_gets_the_exclusive_lock(program: Program) -
 def test_a_removal_never_takes_one_that_is_in_use(tmp_path: Path) -> None:
     """Uses and removals, as the protocol has them, in turns as the machine likes."""
     store = str(tmp_path)
-    mount = Mount("cache", "/c", id="/x")
+    mount = Mount("cache", "/c", id="/x", uid=os.getuid(), gid=os.getgid(), mode=0o755)
     done = threading.Event()
     removed = 0
 

@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
     from program import Program
 
-    from cache.verify import Verified
-
     from cache.store import Table
+    from cache.verify import Verified
 
 DOCKERFILE = (
     "FROM scratch AS base\nCOPY --from=busybox / /\nFROM base\n"
