@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 DIRECTORY = "blobs"
 INLINE_LIMIT = 32 << 10
 """Blobs up to this many bytes live in LMDB: one commit instead of a file, its fsync and its directory's."""
-_FAN = re.compile(r"[0-9a-f]{2}")
-_REST = re.compile(r"[0-9a-f]{62}")
+_FAN = r"[0-9a-f]{2}"
+_REST = r"[0-9a-f]{62}"
 
 
 class BlobFiles:
@@ -73,12 +73,12 @@ class BlobFiles:
         """(name below the directory, whether it is the name of a blob) of everything that is there."""
         with contextlib.suppress(FileNotFoundError), os.scandir(self.directory) as fans:
             for fan in fans:
-                if not (_FAN.fullmatch(fan.name) and fan.is_dir(follow_symlinks=False)):
+                if not (re.fullmatch(_FAN, fan.name) and fan.is_dir(follow_symlinks=False)):
                     yield fan.name, False
                     continue
                 with os.scandir(fan.path) as files:
                     for file in files:
-                        regular = bool(_REST.fullmatch(file.name)) and file.is_file(follow_symlinks=False)
+                        regular = bool(re.fullmatch(_REST, file.name)) and file.is_file(follow_symlinks=False)
                         yield f"{fan.name}/{file.name}", regular
 
 

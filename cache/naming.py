@@ -10,8 +10,9 @@ if TYPE_CHECKING:
 
 NAMING: Final[tuple[Table, ...]] = ("results", "layers", "outputs", "names", "fetches", "builds")
 """Tables whose values name blobs that must be there."""
-_BLOB = re.compile(rb'"([0-9a-f]{64}/[0-9]{1,19})"')
-_LAYER = re.compile(rb'"(sha256:[0-9a-f]{64})"')
+# Compiled when they are first used: a build with nothing to do names nothing.
+_BLOB = rb'"([0-9a-f]{64}/[0-9]{1,19})"'
+_LAYER = rb'"(sha256:[0-9a-f]{64})"'
 
 
 def blobs_in(table: Table, value: bytes) -> list[str]:
@@ -20,7 +21,7 @@ def blobs_in(table: Table, value: bytes) -> list[str]:
         return []
     if table == "builds":
         return _logs_of_failures(value)
-    return [found.decode() for found in _BLOB.findall(value)]
+    return [found.decode() for found in re.findall(_BLOB, value)]
 
 
 def _logs_of_failures(value: bytes) -> list[str]:
@@ -34,5 +35,5 @@ def _logs_of_failures(value: bytes) -> list[str]:
 
 def layer_in(value: bytes) -> str:
     """The diff_id of the layer that a record of `results`, `layers`, `outputs` or `fetches` says, "" for none."""
-    found = _LAYER.search(value)
+    found = re.search(_LAYER, value)
     return "" if found is None else found[1].decode()

@@ -35,9 +35,10 @@ class Reader:
             os.pwrite(self._fd, b"%d\n" % transaction, 0)
 
     def close(self) -> None:
+        # In this order: to unlink an open file costs ten times as much. Whoever takes it for dead meanwhile is right.
+        os.close(self._fd)
         with contextlib.suppress(OSError):
             os.unlink(self._path)
-        os.close(self._fd)
 
 
 class Live(NamedTuple):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB")
-_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*(?:([kmgtKMGT])(?:i?[bB])?|[bB])?")
-_PERCENT = re.compile(r"([0-9]{1,2}|100)%")
+_SIZE = r"([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*(?:([kmgtKMGT])(?:i?[bB])?|[bB])?"
+_PERCENT = r"([0-9]{1,2}|100)%"
 
 
 def bytes_text(size: int) -> str:
@@ -23,10 +23,10 @@ def bytes_text(size: int) -> str:
 
 def parse_size(text: str, disk: int) -> int:
     """Bytes of `10GB`, `500m`, `1.5GiB`, or of `20%` of a disk that has `disk` bytes. ValueError for anything else."""
-    percent = _PERCENT.fullmatch(text)
+    percent = re.fullmatch(_PERCENT, text)
     if percent is not None:
         return disk * int(percent[1]) // 100
-    match = _SIZE.fullmatch(text.strip())
+    match = re.fullmatch(_SIZE, text.strip())
     if match is None:
         raise ValueError(f"{text[:60]!r} is no size such as 10GB, 500m or 20%")
     power = 0 if match[2] is None else "kmgt".index(match[2].lower()) + 1

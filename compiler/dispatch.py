@@ -81,6 +81,7 @@ class Dispatcher:
         self._outcomes: queue.SimpleQueue[_Outcome] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._makers: dict[str, str] = {}
+        self._starts: dict[str, float] = {}
         self._began = time.time()
         self._pool = ThreadPoolExecutor(jobs, "step")
         self.ran: list[str] = []
@@ -159,6 +160,9 @@ class Dispatcher:
         self.nodes[node.id] = self._describe(node, key)
         known = self._known(node, key)
         if known is not None:
+            if known.made_at >= self._began and key not in self._makers:
+                # Another build made it since this one began, too quickly to be waited for.
+                LogTail(session.store, lambda line: self._reporter.report(Printed(node.id, line))).finish(known.log)
             self._finish_known(node, key, known, "its inputs are the same")
             return known
         # Of two equal nodes of one build only one tells what it prints.
@@ -207,7 +211,7 @@ class Dispatcher:
     def _execute(self, node: Node, key: str, held: lease.Lease) -> tuple[Result, Future[None]]:
         session = self._session
         self._reporter.report(Started(node.id, self._why(node)))
-        began = time.monotonic()
+        began = self._starts[node.id] = time.monotonic()
         inputs: list[tuple[Layer, ...] | Tree] = []
         for name in node.inputs:
             tree = session.sources.tree(session.graph[name])
@@ -267,7 +271,8 @@ class Dispatcher:
         noted = self.nodes.get(node.id)
         if noted is not None and not isinstance(error, Cancelled):
             log = error.log if isinstance(error, CommandFailed) else None
-            self.nodes[node.id] = noted._replace(status="failed", log=log)
+            seconds = time.monotonic() - self._starts[node.id] if node.id in self._starts else 0.0
+            self.nodes[node.id] = noted._replace(status="failed", log=log, seconds=seconds)
 
     def _layers(self, name: str) -> tuple[Layer, ...]:
         return layers_of(self._session.graph, name, self._plan.results)

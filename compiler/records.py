@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cache import encoding
 from cache.build_record import BuildRecord, find_build
+from compiler.definition_file import file_key
 from compiler.graph import ImageSource
 from compiler.preimage import MASK, Preimage, image_preimage, preimage_of, read_preimage
 from worker import file_list
@@ -60,7 +61,7 @@ class StepRecords:
 
     def __init__(self, store: LmdbStore, file: str, graph: Graph, keys: Keys) -> None:
         self._store = store
-        self.file = encoding.key("file", file)[:32]
+        self.file = file_key(file)
         self._graph = graph
         self._keys = keys
         self._operations = {node.id: _operation_key(node) for node in graph if node.is_step}

@@ -71,6 +71,7 @@ class Executor:
             self._store.submit(log_batch)
             raise
         finally:
+            output.close()
             if scratch is not None:
                 self._cleaner.discard(scratch.path)
         log, log_batch = output.keep()

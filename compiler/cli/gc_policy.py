@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 KNOWN = {"enabled": bool, "max-used-space": str, "min-free-space": str, "unused-for": str}
 """Keys of the table and their types."""
-_DAYS = re.compile(r"([0-9]{1,6})(d|w)(.*)")
+_DAYS = r"([0-9]{1,6})(d|w)(.*)"
 _DAY = 86_400.0
 
 
@@ -56,11 +56,11 @@ def gc_policy(table: Mapping[str, Any], store: str) -> GcPolicy:
 def age(text: str) -> float:
     """Seconds of `24h`, `7d`, `2w`, `1d12h`. ValueError for anything else."""
     total, rest = 0.0, text.strip()
-    match = _DAYS.fullmatch(rest)
+    match = re.fullmatch(_DAYS, rest)
     while match is not None:
         total += int(match[1]) * _DAY * (7 if match[2] == "w" else 1)
         rest = match[3]
-        match = _DAYS.fullmatch(rest)
+        match = re.fullmatch(_DAYS, rest)
     if rest or not text.strip():
         try:
             total += parse_duration(rest) / 1e9

@@ -16,6 +16,10 @@ MARGIN = 24
 HEADER = 20
 """Pixels that a group's name takes above its first node."""
 PADDING = 10
+TRACKS = (0, 5, -5, 10, -10)
+"""Pixels from the middle of a gutter: lines that mean different things run beside each other there."""
+LEVELS = (0, -4, 4)
+"""The same for the gaps between rows."""
 
 
 class Item(NamedTuple):
@@ -77,7 +81,7 @@ def lay_out(items: Sequence[Item], framed: frozenset[str]) -> Layout:
     for item in items:
         members.setdefault(item.group, []).append(boxes[item.id])
     frames = {name: _frame(members[name]) for name in members if name in framed}
-    edges = tuple(_edge(name, item.id, boxes) for item in items for name in dict.fromkeys(item.inputs) if name in boxes)
+    edges = _edges(items, boxes)
     width = max((box.x + box.width for box in boxes.values()), default=0.0) + MARGIN + GUTTER / 2
     height = max((box.y + box.height for box in boxes.values()), default=0.0) + MARGIN
     return Layout(boxes, frames, edges, width, height)
@@ -139,17 +143,51 @@ def _frame(boxes: Sequence[Box]) -> Box:
     return Box(left, top, BOX_WIDTH + 2 * PADDING, bottom - top)
 
 
-def _edge(source: str, target: str, boxes: dict[str, Box]) -> Edge:
-    """Straight down to the next row of the same lane; else by the gutter beside the upper node, where no box is."""
+def _edges(items: Sequence[Item], boxes: dict[str, Box]) -> tuple[Edge, ...]:
+    """All edges, those in one gutter or between two rows apart from each other unless they come from the same node."""
+    pairs = [(name, item.id) for item in items for name in dict.fromkeys(item.inputs) if name in boxes]
+    bent = {name for name, user in pairs if len(_edge(name, user, boxes).points) > 2}
+    in_row: dict[float, int] = {}
+    levels: dict[str, int] = {}
+    for name in sorted(bent, key=lambda name: boxes[name]):
+        place = in_row.get(boxes[name].y, 0)
+        in_row[boxes[name].y] = place + 1
+        levels[name] = LEVELS[place % len(LEVELS)]
+    # All ways of a node through one gutter are one line.
+    ways: dict[tuple[float, str], list[float]] = {}
+    for name, user in pairs:
+        points = _edge(name, user, boxes).points
+        if len(points) > 4:
+            ways.setdefault((points[2][0], name), []).append(points[3][1])
+    tracks: dict[tuple[float, str], int] = {}
+    taken: dict[float, list[list[tuple[float, float]]]] = {}
+    for (gutter, name), ends in sorted(ways.items()):
+        first, last = boxes[name].y, max(ends)
+        used = taken.setdefault(gutter, [[] for _ in TRACKS])
+        free = (place for place, spans in enumerate(used) if all(last < one[0] or first > one[1] for one in spans))
+        place = next(free, min(range(len(TRACKS)), key=lambda track: (len(used[track]), track)))
+        used[place].append((first, last))
+        tracks[gutter, name] = TRACKS[place]
+    edges = []
+    for name, user in pairs:
+        points = _edge(name, user, boxes).points
+        track = tracks.get((points[2][0], name), 0) if len(points) > 4 else 0
+        edges.append(_edge(name, user, boxes, track, levels.get(name, 0)))
+    return tuple(edges)
+
+
+def _edge(source: str, target: str, boxes: dict[str, Box], track: int = 0, level: int = 0) -> Edge:
+    """Straight down to the next row of the same lane; else by the gutter beside the upper node, where no box is.
+    track, level: pixels beside the middle of the gutter, and below the usual height under the upper node."""
     upper, lower = boxes[source], boxes[target]
     start = (upper.x + upper.width / 2, upper.y + upper.height)
     end = (lower.x + lower.width / 2, lower.y)
-    below = start[1] + (ROW - BOX_HEIGHT) / 4
+    below = start[1] + (ROW - BOX_HEIGHT) / 4 + level
     over = end[1] - (ROW - BOX_HEIGHT) / 4
     if lower.y - upper.y <= ROW and start[0] != end[0]:
         return Edge(source, target, (start, (start[0], below), (end[0], below), end))
     if start[0] == end[0] and not any(box.x == upper.x and upper.y < box.y < lower.y for box in boxes.values()):
         return Edge(source, target, (start, end))
     # On the side of the target, so that the way back is short.
-    gutter = upper.x - GUTTER / 2 if end[0] < start[0] else upper.x + upper.width + GUTTER / 2
+    gutter = (upper.x - GUTTER / 2 if end[0] < start[0] else upper.x + upper.width + GUTTER / 2) + track
     return Edge(source, target, (start, (start[0], below), (gutter, below), (gutter, over), (end[0], over), end))

@@ -28,13 +28,18 @@ function focus(name) {
   }
 }
 
+function hide() {
+  panel.hidden = true;
+  for (const node of nodes.values()) node.classList.remove("chosen");
+}
+
 function show(name) {
   const details = document.getElementById("n" + name);
   const title = document.createElement("h3");
   title.textContent = details.querySelector("summary").textContent;
   const close = document.createElement("button");
   close.textContent = "close";
-  close.addEventListener("click", () => { panel.hidden = true; nodes.get(name).classList.remove("chosen"); });
+  close.addEventListener("click", hide);
   const rest = [...details.children].slice(1).map((child) => child.cloneNode(true));
   panel.replaceChildren(close, title, ...rest);
   panel.hidden = false;
@@ -44,5 +49,8 @@ function show(name) {
 for (const [name, node] of nodes) {
   node.addEventListener("mouseenter", () => focus(name));
   node.addEventListener("mouseleave", () => graph.classList.remove("focused"));
+  node.addEventListener("focus", () => focus(name));
+  node.addEventListener("blur", () => graph.classList.remove("focused"));
   node.addEventListener("click", (event) => { event.preventDefault(); show(name); });
 }
+document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });

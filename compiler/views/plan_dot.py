@@ -6,19 +6,20 @@ from typing import TYPE_CHECKING
 
 from compiler.forecast import DEPENDS, HIT, MISS
 from compiler.views import phrases
-from compiler.views.arrange import arrange
+from compiler.views.arrange import arrange, critical_edges
 
 if TYPE_CHECKING:
     from compiler.forecast import Forecast, Outlook
 
 FILL = {HIT: "#d7f0dd", MISS: "#ffe0b0", DEPENDS: "#d6e9f8"}
-TITLE = 48
+TITLE, TOOLTIP = 48, 300
+"""Characters of an instruction in a box, and of what a pointer over it shows."""
 
 
 def render(forecast: Forecast, target: str) -> str:
     """The whole document. target: id of a stage node, drawn with a double border."""
     arranged = arrange(forecast)
-    critical = set(forecast.critical_path)
+    critical, thick = set(forecast.critical_path), critical_edges(forecast, target)
     lines = [
         "digraph buildgraph {",
         '  rankdir=TB; node [shape=box style="filled,rounded" fontname="sans-serif" fontsize=10];',
@@ -31,7 +32,7 @@ def render(forecast: Forecast, target: str) -> str:
         lines.append("  }")
     for outlook in forecast.outlooks:
         for name in dict.fromkeys(outlook.node.inputs):
-            bold = " [penwidth=2.5]" if outlook.node.id in critical and name in critical else ""
+            bold = " [penwidth=2.5]" if (name, outlook.node.id) in thick else ""
             lines.append(f"  {quoted(name)} -> {quoted(outlook.node.id)}{bold};")
     return "\n".join([*lines, "}", ""])
 
@@ -40,7 +41,7 @@ def _node(outlook: Outlook, target: str, critical: set[str]) -> str:
     node = outlook.node
     title = phrases.cut(phrases.one_line(node.text or node.kind), TITLE)
     label = f"{node.id} · {phrases.LABELS[outlook.status]} {phrases.about(outlook)}".rstrip()
-    tooltip = phrases.one_line(f"{node.text} - {outlook.why.text}")
+    tooltip = phrases.cut(phrases.one_line(f"{node.text} - {outlook.why.text}"), TOOLTIP)
     words = [f"label={quoted(label, title)}", f'fillcolor="{FILL[outlook.status]}"', f"tooltip={quoted(tooltip)}"]
     if node.id in critical:
         words.append("penwidth=2.5")
@@ -50,5 +51,9 @@ def _node(outlook: Outlook, target: str, critical: set[str]) -> str:
 
 
 def quoted(*lines: str) -> str:
-    """A string of the language; lines are set below each other."""
-    return '"' + "\\n".join(phrases.one_line(line).replace("\\", "\\\\").replace('"', '\\"') for line in lines) + '"'
+    """A string of the language; lines are set below each other. Graphviz would read `&lt;` in a label as `<`."""
+    return '"' + "\\n".join(map(_escaped, lines)) + '"'
+
+
+def _escaped(line: str) -> str:
+    return phrases.one_line(line).replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"')

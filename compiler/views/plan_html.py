@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from compiler.forecast import HIT
 from compiler.progress.text import printable_lines, size_text
 from compiler.views import phrases, plan_svg
+from compiler.views.profile import profile
 
 if TYPE_CHECKING:
     from compiler.forecast import Forecast, Outlook
@@ -40,6 +41,9 @@ def page(forecast: Forecast, target: str, title: str, platform: str, now: float)
     policy = f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'"
     times = plan_svg.times(forecast)
     summary = [phrases.counts(forecast), phrases.duration(forecast)]
+    most = max((period.running for period in profile(forecast.spans)), default=0)
+    if summary[-1] and most:
+        summary[-1] += f", at most {most} at once"
     if forecast.changed:
         summary.insert(0, phrases.changed(forecast))
     if forecast.critical_path:
@@ -67,7 +71,9 @@ def page(forecast: Forecast, target: str, title: str, platform: str, now: float)
 
 def _details(outlook: Outlook, number: int, now: float) -> str:
     node, result = outlook.node, outlook.result
-    text = printable_lines(node.text or node.kind)[:MAX_TEXT]
+    text = printable_lines(node.text or node.kind)
+    if len(text) > MAX_TEXT:
+        text = f"{text[:MAX_TEXT]}… ({len(text) - MAX_TEXT} characters more)"
     rows = [("status", phrases.LABELS[outlook.status] if node.is_step else outlook.status), ("why", outlook.why.text)]
     if outlook.if_same:
         rows.append(("if that stays the same", "a hit" if outlook.if_same == HIT else "it runs anyway"))
@@ -91,6 +97,8 @@ def _details(outlook: Outlook, number: int, now: float) -> str:
         f"<tr><th>{escape(name)}</th><td>{escape(phrases.one_line(value))}</td></tr>" for name, value in rows
     )
     more = [escape(phrases.one_line(line)) for line in outlook.why.details[:MAX_DETAILS]]
+    if len(outlook.why.details) > MAX_DETAILS:
+        more.append(f"+{len(outlook.why.details) - MAX_DETAILS} more")
     listed = f"<pre class=details>{'<br>'.join(more)}</pre>" if more else ""
     head = f"{escape(phrases.one_line(node.id))} <small>{escape(phrases.cut(phrases.one_line(text), 80))}</small>"
     return (

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from compiler.forecast import DEPENDS, HIT, MISS
 from compiler.views import phrases
-from compiler.views.arrange import arrange
+from compiler.views.arrange import arrange, critical_edges
 
 if TYPE_CHECKING:
     from compiler.forecast import Forecast, Outlook
@@ -31,8 +31,11 @@ def render(forecast: Forecast, target: str) -> str:
         lines.append(f"  subgraph s{number}[{label(f'stage {stage.name}')}]")
         lines += [f"    {_node(outlook, numbers)}" for outlook in (*stage.steps, stage.end)]
         lines.append("  end")
+    thick = critical_edges(forecast, target)
     for outlook in forecast.outlooks:
-        lines += [f"  {numbers[name]} --> {numbers[outlook.node.id]}" for name in dict.fromkeys(outlook.node.inputs)]
+        for name in dict.fromkeys(outlook.node.inputs):
+            arrow = "==>" if (name, outlook.node.id) in thick else "-->"
+            lines.append(f"  {numbers[name]} {arrow} {numbers[outlook.node.id]}")
     lines += [f"  {style}" for style in _STYLES]
     critical = [numbers[name] for name in forecast.critical_path]
     if critical:
@@ -55,5 +58,6 @@ def label(*lines: str) -> str:
 
 
 def _escaped(character: str) -> str:
-    plain = character.isalnum() or character in " .,:/-_=+·…@"
+    # Not the colon: Mermaid takes the last semicolon, an entity's, off lines that look like `style…:…#…;`.
+    plain = character.isalnum() or character in " .,/-_=+·…@"
     return character if plain else f"#{ord(character)};"

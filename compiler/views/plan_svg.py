@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from compiler.forecast import DEPENDS, HIT, MISS
 from compiler.views import phrases
-from compiler.views.arrange import arrange
+from compiler.views.arrange import arrange, critical_edges
 from compiler.views.layout import BOX_HEIGHT, BOX_WIDTH, HEADER, PADDING, Edge, Item, lay_out
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 TITLE, NAME = 30, 18
 """Characters of an instruction, and of a node's id, that fit a box."""
+TOOLTIP = 300
 RADIUS = 8
 BAR, BAR_LEFT, BAR_WIDTH = 20, 150, 700
 _LETTERS = {HIT: "✓", MISS: "▶", DEPENDS: "?"}
@@ -24,23 +25,27 @@ def graph(forecast: Forecast, target: str) -> str:
     """The whole picture as one element. Each node links to the place `#nNUMBER` of its outlook."""
     numbers = {outlook.node.id: number for number, outlook in enumerate(forecast.outlooks)}
     by_id = {outlook.node.id: outlook for outlook in forecast.outlooks}
-    items = _items(forecast)
+    items, stands_for = _items(forecast)
     arranged = arrange(forecast)
     names = {stage.name for stage in arranged.stages}
     layout = lay_out(items, frozenset(names))
     critical = set(forecast.critical_path)
+    thick = {(stands_for[name], stands_for[user]) for name, user in critical_edges(forecast, target)}
     parts = [_opening("graph", layout.width, layout.height, "The graph of the build")]
     goal = by_id[target].node.stage if target in by_id else ""
+    titles = []
     for name, box in layout.groups.items():
         mark = " ← target" if name == goal else ""
         place = f'x="{box.x:g}" y="{box.y:g}" width="{box.width:g}" height="{box.height:g}"'
         parts.append(f'<rect class="stage" {place} rx="10"/>')
         text = escape(phrases.cut(f"stage {phrases.one_line(name)}{mark}", TITLE))
-        parts.append(f'<text class="stage-name" x="{box.x + PADDING:g}" y="{box.y + HEADER - 6:g}">{text}</text>')
+        titles.append(f'<text class="stage-name" x="{box.x + PADDING:g}" y="{box.y + HEADER - 6:g}">{text}</text>')
     for edge in layout.edges:
-        heavy = " critical" if edge.source in critical and edge.target in critical else ""
+        heavy = " critical" if (edge.source, edge.target) in thick else ""
         ends = f'data-from="{numbers[edge.source]}" data-to="{numbers[edge.target]}"'
         parts.append(f'<path class="edge{heavy}" {ends} d="{_path(edge)}"/>')
+    # Above the edges, which may run through them.
+    parts += titles
     for item in items:
         box = layout.boxes[item.id]
         parts.append(_node(by_id[item.id], numbers[item.id], box.x, box.y, item.id in critical))
@@ -52,8 +57,9 @@ def _opening(name: str, width: float, height: float, label: str) -> str:
     return f'<svg class="{name}" {size} role="img" aria-label="{label}">'
 
 
-def _items(forecast: Forecast) -> list[Item]:
-    """What is drawn: sources, steps, and stages that have no step; who takes from another stage takes its last step."""
+def _items(forecast: Forecast) -> tuple[list[Item], dict[str, str]]:
+    """What is drawn, and by whom each node is shown: sources, steps, and stages that have no step; who takes from
+    another stage takes its last step."""
     stands_for: dict[str, str] = {}
     with_steps = {outlook.node.stage for outlook in forecast.outlooks if outlook.node.is_step}
     items = []
@@ -65,7 +71,7 @@ def _items(forecast: Forecast) -> list[Item]:
             continue
         stands_for[node.id] = node.id
         items.append(Item(node.id, node.stage or f"source {node.id}", inputs))
-    return items
+    return items, stands_for
 
 
 def _node(outlook: Outlook, number: int, x: float, y: float, critical: bool) -> str:
@@ -74,9 +80,10 @@ def _node(outlook: Outlook, number: int, x: float, y: float, critical: bool) -> 
     text = phrases.cut(phrases.one_line(node.text or node.kind), TITLE)
     time = phrases.about(outlook) if node.is_step else ""
     kind = f"node {outlook.status}{'' if node.is_step else ' source'}{' critical' if critical else ''}"
+    tip = phrases.cut(phrases.one_line(f"{node.text or node.kind} — {outlook.why.text}"), TOOLTIP)
     words = [
         f'<a href="#n{number}" class="{kind}" data-node="{number}">',
-        f"<title>{escape(phrases.one_line(f'{node.text or node.kind} — {outlook.why.text}'))}</title>",
+        f"<title>{escape(tip)}</title>",
         f'<rect x="{x:g}" y="{y:g}" width="{BOX_WIDTH}" height="{BOX_HEIGHT}" rx="{RADIUS}"/>',
         f'<text class="id" x="{x + 10:g}" y="{y + 19:g}">{escape(head)}</text>',
         f'<text class="time" x="{x + BOX_WIDTH - 10:g}" y="{y + 19:g}" text-anchor="end">{escape(time)}</text>',

@@ -124,7 +124,9 @@ class _Tree:
         details: list[str] = []
         if outlook.status != HIT:
             details = [one_line(line) for line in outlook.why.details[:DETAILS]]
-            more = len(outlook.why.details) - len(details)
+            if len(details) == 1 and details[0].lstrip("~+- ").split(" (")[0] in sentences[0]:
+                details = []
+            more = len(outlook.why.details) - DETAILS
             details += [f"+{more} more"] if more > 0 else []
         indent = f"{rail} {'':8}"
         room = self._width - cells(indent)
