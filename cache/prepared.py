@@ -28,7 +28,7 @@ def list_prepared(store: str, deadline: float | None, seconds: Callable[[int], f
         size = tree_bytes(path, deadline)
         last = 0
         with contextlib.suppress(OSError):
-            last = int(os.lstat(path).st_mtime)
+            last = int(os.lstat(path).st_ctime)  # an extracted layer has the mtime that the layer gives it
         title = f"layer {os.path.basename(relative)[:12]} ready for mounting"
         found.append(Item(f"prepared:{relative}", "prepared", (), size, last, 1, seconds(size), title=title))
     return found

@@ -51,6 +51,8 @@ class Result(NamedTuple):
     layer: None for an action that changes no filesystem. log: Digest of everything the step printed.
     seconds: wall time of the execution. made_at: seconds since the epoch. made_by: user@machine. varies: paths that
     differed when the action was executed once more, some of them; empty as far as it is known to be deterministic.
+    created: when its layer was first made, which images tell: an action that ran again and said the same leaves the
+    image as it was. 0 for when it was made.
     """
 
     layer: Layer | None
@@ -59,6 +61,7 @@ class Result(NamedTuple):
     made_at: float
     made_by: str
     varies: tuple[str, ...] = ()
+    created: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -69,6 +72,7 @@ class Result(NamedTuple):
             "made_at": round(self.made_at, 3),
             "made_by": self.made_by,
             **({"varies": list(self.varies)} if self.varies else {}),
+            **({"created": round(self.created, 3)} if self.created else {}),
         }
 
     @classmethod
@@ -83,4 +87,5 @@ class Result(NamedTuple):
             float(value["made_at"]),
             str(value["made_by"]),
             tuple(str(path) for path in value.get("varies", ())),
+            float(value.get("created", 0.0)),
         )

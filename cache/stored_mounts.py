@@ -87,9 +87,10 @@ def _names(directory: str) -> list[str]:
 
 
 def _last_use(path: str) -> int:
-    for candidate in (f"{path}.json", path):
-        with contextlib.suppress(OSError):
-            return int(os.lstat(candidate).st_mtime)
+    with contextlib.suppress(OSError):
+        return int(os.lstat(f"{path}.json").st_mtime)
+    with contextlib.suppress(OSError):
+        return int(os.lstat(path).st_ctime)
     return 0
 
 

@@ -262,7 +262,8 @@ def _parse(table: Table, key: str, record: bytes) -> Layer | None:
     if table == "results":
         return Result.from_json(encoding.parse(record)).layer
     if table in ("layers", "outputs"):
-        return Layer.from_json(encoding.parse(record))
+        # Behind the layer of an output may stand when it was made.
+        return Layer.from_json(encoding.parse(record)[: len(Layer._fields)])
     if table == "builds":
         if BuildRecord.parse(key, record) is None:
             raise ValueError("it is no record of a build that this program knows")

@@ -26,6 +26,7 @@ def encode_result(result: Result) -> bytes:
         duration_us=round(result.seconds * 1_000_000),
         made_at_ms=round(result.made_at * 1000),
         made_by=result.made_by,
+        created_ms=round(result.created * 1000),
         varies=[path.encode("utf-8", "surrogateescape") for path in result.varies],
     )
     if result.layer is not None:
@@ -39,7 +40,7 @@ def decode_result(data: bytes) -> Result:
     """Read untrusted bytes. Raises CorruptBlob for anything that `encode_result` could not have written."""
     message = records_pb2.Result()
     _checked(lambda: message.ParseFromString(data))
-    if message.duration_us < 0 or message.made_at_ms < 0 or len(message.made_by) > MAX_TEXT:
+    if min(message.duration_us, message.made_at_ms, message.created_ms) < 0 or len(message.made_by) > MAX_TEXT:
         raise CorruptBlob("a result has a negative time or an endless name")
     return Result(
         layer=_layer(message.layer) if message.HasField("layer") else None,
@@ -48,6 +49,7 @@ def decode_result(data: bytes) -> Result:
         made_at=message.made_at_ms / 1000,
         made_by=message.made_by,
         varies=tuple(path.decode("utf-8", "surrogateescape") for path in message.varies[:MAX_VARIES]),
+        created=message.created_ms / 1000,
     )
 
 

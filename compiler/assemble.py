@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def assemble(graph: Graph, results: Mapping[str, Result], epoch: int | None) -> tuple[ImageConfig, tuple[Layer, ...]]:
     """The complete config of the target and its layers, lowest first.
 
-    Times are those at which the steps' results were made, so a build that finds everything gives the same image again.
+    Times are those at which the steps' layers were first made, so a build that finds everything, or makes the same once
+    more, gives the same image again.
     epoch: SOURCE_DATE_EPOCH, which stands in for all of them; the base image's own lines keep theirs.
     """
     output = graph[graph.target].definition
@@ -34,7 +35,8 @@ def assemble(graph: Graph, results: Mapping[str, Result], epoch: int | None) -> 
         if epoch is not None:
             created = rfc3339(epoch)
         elif item.node:
-            created = rfc3339(results[item.node].made_at)
+            result = results[item.node]
+            created = rfc3339(result.created or result.made_at)
         lines.append(History(created, item.created_by, comment=history.COMMENT, empty_layer=not item.node))
     diff_ids = tuple(OciDigest(layer.diff_id) for layer in layers)
     return config._replace(created=created, history=tuple(lines), diff_ids=diff_ids), layers

@@ -19,7 +19,7 @@ from compiler.fresh import is_expired, layers_of, no_cache, no_cache_text
 from compiler.plan import Begin, Broken, Command, Complete, Done, Plan
 from compiler.progress.events import Finished, Printed, Started, Waiting
 from compiler.reasons import Reason
-from worker.action import Action, Cancelled, CommandFailed, Order
+from worker.action import Action, Cancelled, CommandFailed, Order, spelled
 from worker.log_tail import LogTail
 
 if TYPE_CHECKING:
@@ -250,14 +250,18 @@ class Dispatcher:
         reason, note = "", ""
         if no_cache(node, session.options):
             reason, note = Reason.NO_CACHE.value, no_cache_text(node, session.options)
-        elif node.policy.ttl is not None and session.lookup.by_content(key) is not None:
-            reason, note = Reason.EXPIRED.value, "its result was older than its ttl"
+        elif node.policy.ttl is not None and self._is_too_old(node, key):
+            reason, note = Reason.EXPIRED.value, f"its result was older than ttl={spelled(node.policy.ttl)}"
         elif not before:
             reason = Reason.NEVER_BUILT.value
         elif before == recipe:
             gone = explain_gone(session.store, key)
             reason, note = gone.reason.value, gone.text
         return NodeRecord(node.id, node.text[:TITLE_LIMIT], "cancelled", reason, recipe, key, before, note)
+
+    def _is_too_old(self, node: Node, key: str) -> bool:
+        known = self._session.lookup.by_content(key)
+        return known is not None and is_expired(node, known, self._began)
 
     def _why(self, node: Node) -> str:
         """What changed since the step was built last, "" if that goes without saying."""

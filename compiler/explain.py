@@ -102,7 +102,10 @@ def _input(now: InputNote, before: InputNote, world: World, depth: int, *, copie
         old, new = before.text or before.node, now.text or now.node
         return Explained(reason, what if old == new else f"{what}: {old} → {new}")
     if below.operation.get("is") == "Image" and earlier.operation.get("is") == "Image":
-        return next(iter(differences(earlier.operation, below.operation)), Explained(reason, "the base image changed"))
+        # Of an image of this store's own there is no digest to tell: its name is the same, what it holds is not.
+        text = f"the image {below.operation.get('name')} was made anew, and differs"
+        anew = Explained(Reason.BASE_IMAGE_CHANGED, text)
+        return next(iter(differences(earlier.operation, below.operation)), anew)
     if _stands_on(below, earlier):
         cause = Explained(Reason.NEVER_BUILT, "it is new here")
     elif _stands_on(earlier, below):

@@ -124,7 +124,10 @@ class Forecaster:
         why = Explained(Reason.INPUT_OPEN, f"it waits for what {origin} makes")
         if_same = ""
         if all(self._is_assumed(name) for name in node.inputs):
-            same = self._by_content(node, self._assumed)
+            try:
+                same = self._by_content(node, self._assumed)
+            except DefinitionError:
+                same = None  # what it needs is not in what the steps below gave; it may be in what they will
             if same is not None and not is_expired(node, same, self._now):
                 self._assumed[node.id] = same
                 if_same = HIT
@@ -133,9 +136,9 @@ class Forecaster:
         return Outlook(node, DEPENDS, why, recipe, None, expected, if_same, varies=varies)
 
     def _before(self, node: Node) -> Result | None:
-        """What this place gave last time."""
-        place = self._records.place(node.id)
-        return None if place is None else self._lookup.by_content(place.content)
+        """What the nearest earlier step gave."""
+        recipe = self._records.before(node)
+        return self._lookup.by_recipe({node.id: recipe}).get(node.id) if recipe else None
 
     def _assume(self, node: Node, before: Result | None) -> None:
         if before is not None:

@@ -41,11 +41,12 @@ class Expected(NamedTuple):
 
 
 class Place(NamedTuple):
-    """What a step was when its file was last built. operation: key of its operation."""
+    """What a step was when its file was last built. operation, text: keys of its operation and of its instruction."""
 
     recipe: str
     content: str
     operation: str
+    text: str
 
 
 class _Operation(NamedTuple):
@@ -98,17 +99,22 @@ class StepRecords:
     def before(self, node: Node) -> str:
         """The recipe key of the nearest earlier step, "" if there is none.
 
-        The one at the same place if it did the same; else the same operation elsewhere in this file, so that a line
-        that moved is found; else whatever stood at the place; else the same operation in another file.
+        The one at the same place if it did the same; else the same operation, or the same instruction, elsewhere in
+        this file, so that a line that moved is found; else whatever stood at the place; else the same operation in
+        another file.
         """
         place = self.place(node.id)
         key = self._operations[node.id]
         if place is not None and place.operation == key:
             return place.recipe
         same = _parse_operation(self._store.get("places", f"op:{key}"))
-        if same.recipe and (place is None or same.file == self.file):
+        if same.recipe and same.file == self.file:
             return same.recipe
-        return place.recipe if place is not None else ""
+        text = _text_key(node)
+        if place is None or place.text != text:
+            moved = next((each for each in self._read_places().values() if each.text == text), None)
+            place = moved or place
+        return place.recipe if place is not None else same.recipe
 
     def preimage(self, node: Node) -> Preimage:
         """What the step's recipe key is made of now."""
@@ -179,7 +185,7 @@ class StepRecords:
         return "places", f"at:{self.file}", zlib.compress(encoding.canonical(value), 1)
 
     def place_now(self, node: Node, content: str) -> Place:
-        return Place(self._keys.recipe(node.id), content, self._operations[node.id])
+        return Place(self._keys.recipe(node.id), content, self._operations[node.id], _text_key(node))
 
     def earlier(self, recipe: str) -> Preimage | None:
         """What a recipe key was made of."""
@@ -194,6 +200,10 @@ def _expected(seconds: tuple[float, ...]) -> Expected:
 def medians(expected: Mapping[str, Expected]) -> dict[str, float]:
     """Seconds by node, for the plan."""
     return {name: each.median for name, each in expected.items()}
+
+
+def _text_key(node: Node) -> str:
+    return encoding.key("text", node.text)[:16]
 
 
 def _operation_key(node: Node) -> str:

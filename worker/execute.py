@@ -75,10 +75,11 @@ class Executor:
             if scratch is not None:
                 self._cleaner.discard(scratch.path)
         log, log_batch = output.keep()
-        layer, batch = self._earlier(action, layer, batch)
         # Rounded as it is kept: the image must not differ by whether its result was just made or read again.
+        now = round(time.time(), 3)
+        layer, batch, created = self._earlier(action, layer, batch, now)
         varies = variation(self._store, self._library, action.key, layer)
-        result = Result(layer, log, time.monotonic() - started, round(time.time(), 3), self._made_by, varies)
+        result = Result(layer, log, time.monotonic() - started, now, self._made_by, varies, created)
         record = encoding.canonical(result.to_json())
         self._store.submit(
             Batch(
@@ -115,20 +116,21 @@ class Executor:
             plan = plan_copy(operation, trees, rootfs, self._store)
         return lambda fd: write_plan(plan, fd)
 
-    def _earlier(self, action: Action, layer: Layer, batch: Batch) -> tuple[Layer, Batch]:
-        """The layer that the same operation made before, if it said the same: image digests then stay put."""
+    def _earlier(self, action: Action, layer: Layer, batch: Batch, now: float) -> tuple[Layer, Batch, float]:
+        """The layer that the same operation made before, if it said the same, and when: image digests then stay put."""
         key = encoding.key("output", [key_form(action.operation), layer.content])
         record = self._store.get("outputs", key)
         if record is not None:
             # One that cannot be read, or of which something is gone, is as good as none.
             with contextlib.suppress(*encoding.UNREADABLE):
-                earlier = Layer.from_json(encoding.parse(record))
+                *fields, created = encoding.parse(record)
+                earlier = Layer.from_json(fields)
                 blobs = [blob for blob in (earlier.tar, earlier.listing) if blob is not None]
                 if len(blobs) == 2 and all(map(self._store.has_blob, blobs)):
                     row: tuple[Table, str, bytes] = ("layers", earlier.diff_id, encoding.canonical(earlier.to_json()))
-                    return earlier, Batch(records=(row,), needs=tuple(blobs))
-        mine: tuple[Table, str, bytes] = ("outputs", key, encoding.canonical(layer.to_json()))
-        return layer, batch._replace(records=(*batch.records, mine))
+                    return earlier, Batch(records=(row,), needs=tuple(blobs)), float(created)
+        mine: tuple[Table, str, bytes] = ("outputs", key, encoding.canonical([*layer.to_json(), now]))
+        return layer, batch._replace(records=(*batch.records, mine)), now
 
 
 class _Cleaner:

@@ -6,7 +6,6 @@ import json
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cache import encoding
 from cache.errors import UsageError
 from cache.images import StoredImage
 from compiler.export.built import BuiltImage
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cache.reference import Reference
-    from cache.store import Batch, Table
     from compiler.build import Built
     from compiler.export.exported import Exported
     from compiler.export.output import Output
@@ -100,19 +98,7 @@ def _keep(session: Session, image: BuiltImage, tags: tuple[Reference, ...]) -> N
             stored = StoredImage(
                 str(tag), str(image.platform), image.config, image.layers, "", False, time.time()
             )
-            session.store.submit(_with_layers(session, stored))
-
-
-def _with_layers(session: Session, image: StoredImage) -> Batch:
-    """The image's record, and what keeps its layers where they are: a clean-up may have dropped their own records."""
-    known = [session.library.known(layer) for layer in image.layers]
-    here = [layer for layer in known if layer.tar is not None and session.store.has_blob(layer.tar)]
-    blobs = [blob for layer in here for blob in (layer.tar, layer.listing) if blob is not None]
-    batch = session.images.record(image)
-    rows: list[tuple[Table, str, bytes]] = [
-        ("layers", layer.diff_id, encoding.canonical(layer.to_json())) for layer in here
-    ]
-    return batch._replace(records=(*rows, *batch.records), needs=tuple(blobs))
+            session.store.submit(session.images.record(stored))
 
 
 def _export(output: Output, images: list[BuiltImage], session: Session, reporter: Reporter) -> Exported:

@@ -1,7 +1,5 @@
 """`buildgraph plan`: show what a build would do, without doing it."""
 
-# (Written by the lead: Session.forecast takes request.jobs, `changed` is mapped to the context here. Please keep.)
-
 from __future__ import annotations
 
 import os

@@ -1,8 +1,5 @@
 """A plan as one page that needs nothing else: the graph drawn, times, and every node's details."""
 
-# (Written by the lead, with layout.py, plan_svg.py, plan.css, plan.js, tests/compiler/test_layout.py and
-# tests/build/test_plan_formats.py: done and looked at in chromium; improve it rather than write another one.)
-
 from __future__ import annotations
 
 import base64
@@ -59,6 +56,7 @@ def page(forecast: Forecast, target: str, title: str, platform: str, now: float)
         *(f"<p>{escape(line)}</p>" for line in summary if line),
         LEGEND,
         "</header>",
+        '<input type="checkbox" id="fit"><label for="fit"> fit to the width of the page</label>',
         f'<main><div class="canvas" tabindex="0">{plan_svg.graph(forecast, target)}</div>',
         '<aside id="panel" hidden></aside></main>',
         f"<section><h2>When each step would run</h2><div class=canvas>{times}</div></section>" if times else "",
@@ -83,7 +81,8 @@ def _details(outlook: Outlook, number: int, now: float) -> str:
         if result.layer is not None and result.layer.tar is not None:
             rows.append(("layer", f"{size_text(result.layer.tar.size)}, {result.layer.diff_id}"))
     if outlook.expected is not None and outlook.status != HIT:
-        rows.append(("expected", f"{phrases.about(outlook)} {phrases.spread(outlook)} of {outlook.expected.runs} runs"))
+        runs = "one run" if outlook.expected.runs == 1 else f"{outlook.expected.runs} runs"
+        rows.append(("expected", f"{phrases.about(outlook)} {phrases.spread(outlook)} after {runs}"))
     if outlook.moved:
         rows.append(("to fetch", size_text(outlook.moved)))
     if outlook.varies:

@@ -181,10 +181,26 @@ def test_a_policy_that_is_wrong_is_said(program: Program) -> None:
         environment = {**program.env}
         environment.pop("BUILDGRAPH_STORE")
         done = subprocess.run(
-            program.command("cache", "du"), cwd=program.root, env={**environment, "PYTHONPATH": os.getcwd()}, capture_output=True, text=True, check=False
+            program.command("cache", "du"), cwd=program.root, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 2, done.stderr
         assert words in done.stderr
+
+
+def test_the_policy_is_kept_after_a_build(program: Program) -> None:
+    (program.root / "buildgraph.toml").write_text('[gc]\nmax-used-space = "6MiB"\n')
+    said = []
+    for number in range(8):
+        project = program.project(BASE + step(f"n{number}"), name=f"p{number}")
+        ran = program.call("build", project, *program.base(), "--progress", "plain", cwd=program.root).ok()
+        said.append("cleaned up the cache" in ran.stderr)
+    assert not any(said[:3])
+    assert any(said[3:])
+    assert du(program)["used"] <= 7 << 20
+    (program.root / "buildgraph.toml").write_text('[gc]\nmax-used-space = "1"\nenabled = false\n')
+    ran = program.call("build", program.project(BASE + step("last"), name="last"), *program.base(), "--progress", "plain", cwd=program.root)
+    assert "cleaned up" not in ran.ok().stderr
+    assert "all is well" in program.call("cache", "verify").ok().stdout
 
 
 # stat, clear

@@ -39,8 +39,10 @@ def test_no_two_boxes_overlap_and_all_are_on_the_page(items: list[Item]) -> None
     for one, other in itertools.combinations(layout.boxes.values(), 2):
         assert not overlap(one, other)
     for box in (*layout.boxes.values(), *layout.groups.values()):
-        assert box.x >= 0 and box.y >= 0
-        assert box.x + box.width <= layout.width and box.y + box.height <= layout.height
+        assert box.x >= 0
+        assert box.y >= 0
+        assert box.x + box.width <= layout.width
+        assert box.y + box.height <= layout.height
 
 
 @given(item_lists())
@@ -57,7 +59,8 @@ def test_edges_go_down_and_through_no_box(items: list[Item]) -> None:
     assert {(edge.source, edge.target) for edge in layout.edges} == {(name, i.id) for i in items for name in i.inputs}
     for edge in layout.edges:
         ys = [y for _, y in edge.points]
-        assert ys == sorted(ys) and ys[0] < ys[-1]
+        assert ys == sorted(ys)
+        assert ys[0] < ys[-1]
         for (x1, y1), (x2, y2) in itertools.pairwise(edge.points):
             line = Box(min(x1, x2), min(y1, y2), abs(x2 - x1), abs(y2 - y1))
             for box in layout.boxes.values():

@@ -80,7 +80,8 @@ def test_secret_values_are_not_shown() -> None:
     old = made(RUN._replace(env=(("API_TOKEN", "secret:aa"),)))
     explained = explain(made(RUN._replace(env=(("API_TOKEN", "secret:bb"),))), old, Known())
     assert explained.text == "the value of API_TOKEN changed (it is secret, so it is not shown)"
-    assert "aa" not in repr(explained) and "bb" not in repr(explained)
+    assert "aa" not in repr(explained)
+    assert "bb" not in repr(explained)
 
 
 def test_files_are_named_with_their_sizes() -> None:

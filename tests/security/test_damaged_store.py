@@ -22,6 +22,7 @@ from cache.result import Layer, Result
 from cache.store import TABLES, Batch, Table
 from compiler.graph import Node
 from compiler.http_files import HttpFiles
+from compiler.keys import Keys
 from compiler.lookup import Lookup, all_present
 from compiler.records import StepRecords
 from tests.compiler.graphs import graph, scratch
@@ -109,16 +110,20 @@ def store(tmp_path: Path) -> Iterator[LmdbStore]:
 
 @pytest.mark.parametrize("value", GARBAGE)
 def test_what_can_be_made_again_counts_as_missing(store: LmdbStore, value: bytes) -> None:
-    step = graph(scratch(), Node("1", "workdir", "s", "", None, ("scratch",), MakeDirectory("/x", "")))["1"]
+    made = graph(scratch(), Node("1", "workdir", "s", "", None, ("scratch",), MakeDirectory("/x", "")))
+    step = made["1"]
     layer = Layer(f"sha256:{'0' * 64}", "content")
-    records = StepRecords(store, "file")
-    keys = [key for _, key, _ in records.ran(step, {}, 1.0)]
+
+    def read() -> StepRecords:
+        return StepRecords(store, "file", made, Keys(made, lambda _: None))
+
+    rows = [*read().made(step, 1.0), read().built("build", {"1": read().place_now(step, "key")})]
     store.commit(
         Batch(
             records=(
                 ("recipes", "bad", value), ("recipes", "recipe", b"key"), ("results", "key", value),
                 ("layers", layer.diff_id, value),
-                *(("places", key, value) for key in keys),
+                *((table, key, value) for table, key, _ in rows),
             )
         )
     )  # fmt: skip
@@ -126,9 +131,11 @@ def test_what_can_be_made_again_counts_as_missing(store: LmdbStore, value: bytes
     assert Lookup(store).by_content("key") is None
     assert not all_present(store, [layer.diff_id])
     assert LayerLibrary(store, Images(store)).known(layer) == layer
-    assert records.last_parts(step) is None
-    assert records.expected(graph(scratch(), step)) == {}
-    assert records.ran(step, {}, 2.0)
+    records = read()
+    assert (records.place("1"), records.before(step), records.expected()) == (None, "", {})
+    assert records.earlier(records.preimage(step).recipe) is None
+    assert records.last_build() is None
+    assert records.made(step, 2.0)
 
 
 def test_a_file_is_fetched_again_if_its_record_cannot_be_read(store: LmdbStore) -> None:

@@ -94,12 +94,15 @@ class Result(_message.Message):
     MADE_AT_MS_FIELD_NUMBER: _builtins.int
     MADE_BY_FIELD_NUMBER: _builtins.int
     VARIES_FIELD_NUMBER: _builtins.int
+    CREATED_MS_FIELD_NUMBER: _builtins.int
     duration_us: _builtins.int
     """Wall time of the execution in microseconds."""
     made_at_ms: _builtins.int
     """When it ended: milliseconds since the epoch."""
     made_by: _builtins.str
     """user@machine that made it."""
+    created_ms: _builtins.int
+    """When the layer was first made, in milliseconds since the epoch; 0 for made_at_ms."""
     @_builtins.property
     def layer(self) -> Global___Layer:
         """Not set for an action that changes no filesystem."""
@@ -121,10 +124,11 @@ class Result(_message.Message):
         made_at_ms: _builtins.int = ...,
         made_by: _builtins.str = ...,
         varies: _abc.Iterable[_builtins.bytes] | None = ...,
+        created_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["layer", b"layer", "log", b"log"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_us", b"duration_us", "layer", b"layer", "log", b"log", "made_at_ms", b"made_at_ms", "made_by", b"made_by", "varies", b"varies"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_ms", b"created_ms", "duration_us", b"duration_us", "layer", b"layer", "log", b"log", "made_at_ms", b"made_at_ms", "made_by", b"made_by", "varies", b"varies"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

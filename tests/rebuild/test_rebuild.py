@@ -1,0 +1,242 @@
+"""Every change of the table through plan, why and build: what runs, what was foretold, and the reason that is given."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from program import Program
+
+from cache import encoding
+from cache.build_record import BuildRecord, all_builds
+from cache.lmdb_store import LmdbStore
+from cache.result import Result
+from cache.run_dir import remove_tree
+from cache.store import Batch
+from tests.rebuild.table import ALL, PROJECTS, TABLE, Change, Project
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+AMD64 = os.uname().machine == "x86_64"
+STEPS = ("run", "copy", "add", "workdir")
+
+
+class Built:
+    """Each project built once, in a store of its own that tests copy."""
+
+    def __init__(self, root: Path, busybox: Path) -> None:
+        self.root = root
+        self._busybox = busybox
+        self._images: dict[str, str] = {}
+
+    def start(self, name: str) -> tuple[Program, Path, str]:
+        """A program whose store has the project built, its context as it was then, and the image's id."""
+        template, context = self.root / f"store-{name}", self.root / name / "project"
+        program = Program(self.root / name, self._busybox)
+        write(context, PROJECTS[name])
+        if name not in self._images:
+            program.store = template
+            program.env["BUILDGRAPH_STORE"] = str(template)
+            self._images[name] = image_of(program, context, PROJECTS[name].options)
+        program.store = self.root / name / "store"
+        program.env["BUILDGRAPH_STORE"] = str(program.store)
+        if program.store.exists():
+            remove_tree(str(program.store))
+        shutil.copytree(template, program.store, symlinks=True)
+        return program, context, self._images[name]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, busybox: Path) -> Iterator[Built]:
+    made = Built(tmp_path_factory.mktemp("rebuild"), busybox)
+    yield made
+    for store in made.root.glob("**/*store*"):
+        if (store / "data.mdb").exists():
+            Program(made.root, busybox).call("cache", "clear", "--store", store)
+
+
+def write(context: Path, project: Project) -> None:
+    """The project's files as they are before the change, with times that say so."""
+    if context.exists():
+        remove_tree(str(context))
+    context.mkdir(parents=True)
+    (context / "Dockerfile").write_text(project.dockerfile)
+    for name, text in project.files.items():
+        put(context / name, text)
+
+
+def put(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    if text.startswith("->"):
+        path.symlink_to(text[2:])
+        return
+    path.write_text(text)
+    path.chmod(0o644)
+
+
+def apply(context: Path, change: Change) -> None:
+    text = (context / "Dockerfile").read_text()
+    for old, new in change.edits:
+        assert old in text, f"{old!r} is not in the Dockerfile"
+        text = text.replace(old, new, 1)
+    (context / "Dockerfile").write_text(text)
+    for name, content in change.files.items():
+        if content is None:
+            (context / name).unlink()
+        else:
+            put(context / name, content)
+    for name, mode in change.modes.items():
+        (context / name).chmod(mode)
+
+
+def image_of(program: Program, context: Path, options: tuple[str, ...]) -> str:
+    ran = program.build(context, *options).ok()
+    return next(event["digest"] for event in ran.events if event["event"] == "ended")
+
+
+def why(program: Program, context: Path, node: str, *options: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(
+        program.call("why", node, context, *program.base(), "--format", "json", *options).ok().stdout
+    )
+    return document
+
+
+def contents(store: Path) -> dict[str, str]:
+    """Node id → what its layer said, in the newest build of a store."""
+    opened = LmdbStore(str(store))
+    try:
+        build: BuildRecord = all_builds(opened)[-1]
+        records = opened.get_many("results", [node.content for node in build.nodes])
+        results = {node.id: Result.from_json(encoding.parse(records[node.content])) for node in build.nodes}
+        return {name: result.layer.content for name, result in results.items() if result.layer is not None}
+    finally:
+        opened.close()
+
+
+def check_reason(change: Change, found: dict[str, Any]) -> None:
+    _, reason, *words = change.why
+    said = "\n".join([found["explanation"], *found["details"]])
+    assert found["reason"] == reason, said
+    for word in words:
+        assert word in said
+    assert "hunter2" not in said
+
+
+def check_forecast(nodes: dict[str, dict[str, Any]], ran: set[str], before: dict[str, str], after: dict[str, str]) -> None:
+    """What was foretold is what happened."""
+
+    def layers(name: str) -> list[str]:
+        """The steps that a node's filesystem is made of."""
+        chain = [name] if nodes[name]["kind"] in STEPS else []
+        return chain + (layers(nodes[name]["inputs"][0]) if nodes[name]["inputs"] else [])
+
+    for name, node in nodes.items():
+        if node["kind"] not in STEPS:
+            continue
+        if node["status"] == "miss":
+            assert name in ran, f"{name} was to run: {node['explanation']}"
+        elif node["status"] == "hit":
+            assert name not in ran, f"{name} was to be a hit: {node['explanation']}"
+        else:
+            below = {step for name in node["inputs"] for step in layers(name)}
+            same = all(before.get(step) == after.get(step) for step in below)
+            if same and node["if_same"]:
+                assert (name in ran) == (node["if_same"] == "miss"), f"{name}: {node['if_same']} if all stays the same"
+
+
+@pytest.mark.parametrize("change", [pytest.param(change, id=change.name) for change in TABLE])
+def test_a_change_runs_what_it_must_and_says_why(built: Built, change: Change) -> None:
+    program, context, image = built.start(change.project)
+    before = contents(program.store)
+    apply(context, change)
+    plan = program.plan(context, *change.options)
+    nodes = {node["id"]: node for node in plan["nodes"]}
+    if change.why:
+        document = why(program, context, change.why[0], *change.options)
+        if document["planned"]["status"] == "miss":
+            check_reason(change, document["planned"])
+    ran = program.build(context, *change.options).ok()
+    steps = {name for name, node in nodes.items() if node["kind"] in STEPS}
+    expected = steps if change.ran == ALL else set(change.ran.split())
+    # Equal steps of one build run once, whichever comes first.
+    executed = set(ran.executed) if change.ran != ALL else set(ran.executed) | set(ran.cached)
+    assert executed == expected
+    check_forecast(nodes, executed if change.ran != ALL else expected, before, contents(program.store))
+    if change.why:
+        check_reason(change, why(program, context, change.why[0], "--last", *change.options)["last_miss"])
+    made = next(event["digest"] for event in ran.events if event["event"] == "ended")
+    if change.same_image is not None:
+        assert (made == image) == change.same_image
+
+
+def test_there_are_enough_rows() -> None:
+    assert len(TABLE) >= 60
+    assert len({change.name for change in TABLE}) == len(TABLE)
+
+
+def drop(program: Program, node: str, rule: str) -> None:
+    """Have a result evicted, as a clean-up does it."""
+    store = LmdbStore(str(program.store))
+    try:
+        content = next(each.content for each in all_builds(store)[-1].nodes if each.id == node)
+        tombstone = (("evictions", content, encoding.canonical([1_700_000_000, rule, 5, ""])),) if rule else ()
+        store.commit(Batch(records=tombstone, deleted=(("results", content),)))  # type: ignore[arg-type]
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize(("rule", "reason", "word"), [("unused for 30 days", "evicted", "unused for 30 days"), ("", "gone", "no longer")])
+def test_a_result_that_went(built: Built, rule: str, reason: str, word: str) -> None:
+    program, context, image = built.start("app")
+    drop(program, "2.3", rule)
+    planned = why(program, context, "2.3")["planned"]
+    assert (planned["status"], planned["reason"], word in planned["explanation"]) == ("miss", reason, True)
+    ran = program.build(context).ok()
+    assert ran.executed == ["2.3"]
+    last = why(program, context, "2.3", "--last")["last_miss"]
+    assert (last["reason"], word in last["explanation"]) == (reason, True)
+    assert next(event["digest"] for event in ran.events if event["event"] == "ended") == image
+
+
+def test_two_dockerfiles_share_equal_steps(built: Built) -> None:
+    program, context, _ = built.start("app")
+    other = context / "Other"
+    other.write_text(PROJECTS["app"].dockerfile.replace("AS build", "AS make").replace("--from=build", "--from=make"))
+    assert program.build(context, "-f", other).ok().executed == []
+    apart = program.project("FROM busybox AS x\nRUN echo a > /a\nFROM busybox\nRUN echo tools > /tools\n", name="apart")
+    assert program.build(apart, "--target", "1").ok().executed == []
+
+
+def test_a_base_image_of_ours(program: Program) -> None:
+    """Rebuilt to the same content it hits; with other content only the RUNs above it run."""
+    base = program.project("FROM busybox\nRUN echo 1 > /v\n", name="base")
+    app = program.project("FROM own:1\nWORKDIR /w\nCOPY f f\nRUN cat f /v > g\n", {"f": "f"}, name="app")
+    program.build(base, "-t", "own:1").ok()
+    program.build(app).ok()
+    (base / "Dockerfile").write_text("FROM busybox\n# the same\nRUN printf '1\\n' > /v\n")
+    program.build(base, "-t", "own:1").ok()
+    assert program.build(app).ok().executed == []
+    (base / "Dockerfile").write_text("FROM busybox\nRUN echo 2 > /v\n")
+    program.build(base, "-t", "own:1").ok()
+    planned = why(program, app, "0.3")["planned"]
+    assert planned["reason"] == "base-image-changed"
+    assert "own:1" in planned["explanation"]
+    assert program.statuses(app) == {"0.1": "hit", "0.2": "hit", "0.3": "miss"}
+    assert program.build(app).ok().executed == ["0.3"]
+
+
+def test_a_step_that_is_not_deterministic_is_noticed(program: Program) -> None:
+    text = "FROM busybox\nRUN cat /proc/sys/kernel/random/uuid > /id; mkdir /d; echo 1 > /d/same\nRUN true\n"
+    context = program.project(text)
+    program.build(context).ok()
+    program.build(context, "--no-cache").ok()
+    nodes = {node["id"]: node for node in program.plan(context)["nodes"]}
+    assert nodes["0.1"]["varies"] == ["id"]
+    assert nodes["0.2"]["varies"] == []
+    assert "not deterministic: 1 path differed: id" in program.call("plan", context, *program.base()).ok().stdout
