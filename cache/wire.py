@@ -16,6 +16,8 @@ from cache.result import MAX_VARIES, Layer, Result
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+MAX_PATH = 4096
+"""Bytes of a path, Linux's own limit."""
 MAX_TEXT = 1000
 """Characters of a name in a message from somebody else."""
 
@@ -42,6 +44,8 @@ def decode_result(data: bytes) -> Result:
     _checked(lambda: message.ParseFromString(data))
     if min(message.duration_us, message.made_at_ms, message.created_ms) < 0 or len(message.made_by) > MAX_TEXT:
         raise CorruptBlob("a result has a negative time or an endless name")
+    if any(len(path) > MAX_PATH for path in message.varies):
+        raise CorruptBlob("a result names a path that is longer than any")
     return Result(
         layer=_layer(message.layer) if message.HasField("layer") else None,
         log=_digest(message.log) if message.HasField("log") else None,

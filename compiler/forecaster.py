@@ -106,10 +106,10 @@ class Forecaster:
             ttl = spelled(node.policy.ttl or 0.0)
             why = Explained(Reason.EXPIRED, f"its result is {age} old, older than ttl={ttl}")
             return Outlook(node, MISS, why, recipe, None, expected, varies=varies)
-        open_input = next((name for name in node.inputs if self._found[name].status != HIT), None)
-        if open_input is not None and self._records.ever_made(node.id):
-            return self._depending(node, recipe, open_input, expected, varies)
-        if open_input is None:
+        open_inputs = [name for name in dict.fromkeys(node.inputs) if self._found[name].status != HIT]
+        if open_inputs and self._records.ever_made(node.id):
+            return self._depending(node, recipe, open_inputs, expected, varies)
+        if not open_inputs:
             same = self._by_content(node, self._results)
             if same is not None and not is_expired(node, same, self._now):
                 why = Explained(Reason.SAME_CONTENT, "its inputs have the content that they had before")
@@ -117,11 +117,13 @@ class Forecaster:
         return Outlook(node, MISS, self.explain(node), recipe, None, expected, varies=varies)
 
     def _depending(
-        self, node: Node, recipe: str, open_input: str, expected: Expected | None, varies: tuple[str, ...]
+        self, node: Node, recipe: str, open_inputs: list[str], expected: Expected | None, varies: tuple[str, ...]
     ) -> Outlook:
-        first = self._found[open_input]
-        origin = first.node.inputs[ROOTFS] if first.node.kind == "stage" else first.node.id
-        why = Explained(Reason.INPUT_OPEN, f"it waits for what {origin} makes")
+        origins = [
+            self._graph[name].inputs[ROOTFS] if self._graph[name].kind == "stage" else name for name in open_inputs
+        ]
+        make = "makes" if len(origins) == 1 else "make"
+        why = Explained(Reason.INPUT_OPEN, f"it waits for what {' and '.join(origins)} {make}")
         if_same = ""
         if all(self._is_assumed(name) for name in node.inputs):
             try:

@@ -45,6 +45,12 @@ def directory(mode: int = 0o755) -> Item:
     return Item(DIRECTORY, mode)
 
 
+def with_folders(files: Tree) -> Tree:
+    """Files with the directories that they are in."""
+    above = {path[:place] for path in files for place, letter in enumerate(path) if letter == "/"}
+    return {**dict.fromkeys(above, directory()), **files}
+
+
 def items(entries: Iterable[Entry], start: str = "") -> Tree:
     """Entries of an index, paths relative to `start`."""
     cut = len(start) + 1 if start else 0

@@ -72,6 +72,8 @@ class Bench:
         """Have just these files in the context; those that stay as they are stay untouched."""
         for path in self._files.keys() - files.keys():
             (self.context / path).unlink()
+            if not any((self.context / path).parent.iterdir()):
+                (self.context / path).parent.rmdir()
         for path, item in files.items():
             place = self.context / path
             if self._files.get(path) == item:

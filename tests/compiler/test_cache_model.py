@@ -13,7 +13,7 @@ from compiler.options import BuildOptions
 from tests.compiler.cache_model import Model
 from tests.compiler.graphs import AMD64
 from tests.compiler.made_up import TTL, Definition, definitions, edit
-from tests.compiler.model_tree import Tree, frozen
+from tests.compiler.model_tree import Tree, frozen, with_folders
 from tests.compiler.pretended import Bench
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Trial:
         self.bench.write_context(made.files)
         graph = made.graph(self._image_layer)
         note(f"build {made}, {options.no_cache=}, {options.no_cache_stages=}")
-        expected = self.model.expect(graph, made.images(), made.files, options)
+        expected = self.model.expect(graph, made.images(), with_folders(made.files), options)
         observed = self.bench.build(graph, options, made.file, jobs)
         note(f"ran {observed.ran}; forecast {[(each.node.id, each.status, each.if_same) for each in observed.forecast.outlooks]}")
         self.model.check(made.file, expected, observed, alone=jobs == 1)
