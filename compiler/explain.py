@@ -20,6 +20,7 @@ MAX_DEPTH = 200
 NAMED = 3
 """Files that a sentence names; all stand in the details, up to LISTED."""
 LISTED = 200
+NEVER_BUILT = "no earlier build of this step is known"
 TITLE = 60
 """Characters of another instruction that a sentence names."""
 
@@ -43,7 +44,7 @@ def explain(now: Preimage, before: Preimage | None, world: World) -> Explained:
 
 def _explain(now: Preimage, before: Preimage | None, world: World, depth: int) -> Explained:
     if before is None:
-        return Explained(Reason.NEVER_BUILT, "no earlier build of this step is known")
+        return Explained(Reason.NEVER_BUILT, NEVER_BUILT)
     causes = []
     if now.parts["platform"] != before.parts["platform"]:
         text = f"the platform was {before.parts['platform']}, is {now.parts['platform']}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cache.errors import BuildgraphError, DefinitionError
 from cache.result import Result
-from compiler.explain import ago, explain, explain_gone
+from compiler.explain import NEVER_BUILT, ago, explain, explain_gone
 from compiler.forecast import DEPENDS, HIT, MISS, Forecast, Outlook
 from compiler.fresh import is_expired, known_results, layers_of, no_cache, no_cache_text
 from compiler.graph import ROOTFS, Graph, ImageSource, Node
@@ -48,6 +48,7 @@ class Forecaster:
         self._library = library
         self._options = options
         self._now = time.time()
+        self._world: PlannedWorld | None = None
         self._bottoms: dict[str, Node] = {}
         for node in graph:
             self._bottoms[node.id] = self._bottoms[node.inputs[ROOTFS]] if node.inputs else node
@@ -152,13 +153,16 @@ class Forecaster:
 
     def explain(self, node: Node) -> Explained:
         """Why no result of this step is known, compared with the nearest earlier build of it."""
-        now = self._records.preimage(node)
-        world = PlannedWorld(self._graph, self._keys, self._records)
         before = self._records.before(node)
+        if not before:
+            return Explained(Reason.NEVER_BUILT, NEVER_BUILT)
+        now = self._records.preimage(node)
         if before == now.recipe:
             place = self._records.place(node.id)
             return explain_gone(self._library.store, "" if place is None else place.content)
-        return explain(now, self._records.earlier(before), world)
+        if self._world is None:
+            self._world = PlannedWorld(self._graph, self._keys, self._records)
+        return explain(now, self._records.earlier(before), self._world)
 
     def _by_content(self, node: Node, results: Mapping[str, Result]) -> Result | None:
         plain_run = isinstance(node.definition, Run) and all(mount.input is None for mount in node.definition.mounts)

@@ -11,7 +11,6 @@ from compiler.definition_file import file_key
 from compiler.graph import ImageSource
 from compiler.preimage import MASK, Preimage, image_preimage, preimage_of, read_preimage
 from worker import file_list
-from worker.operation import key_form
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +64,7 @@ class StepRecords:
         self.file = file_key(file)
         self._graph = graph
         self._keys = keys
-        self._operations = {node.id: _operation_key(node) for node in graph if node.is_step}
+        self._operations: dict[str, str] = {}
         self._places: dict[str, Place] | None = None
         self._build = ""
 
@@ -74,7 +73,7 @@ class StepRecords:
     def expected(self) -> dict[str, Expected]:
         """By node: what runs of the same operation took, else of the one that stood at its place; absent if none."""
         places = self._read_places()
-        keys = {name: [key] for name, key in self._operations.items()}
+        keys = {node.id: [self._operation(node)] for node in self._graph if node.is_step}
         for name, wanted in keys.items():
             if name in places:
                 wanted.append(places[name].operation)
@@ -104,7 +103,7 @@ class StepRecords:
         another file.
         """
         place = self.place(node.id)
-        key = self._operations[node.id]
+        key = self._operation(node)
         if place is not None and place.operation == key:
             return place.recipe
         same = _parse_operation(self._store.get("places", f"op:{key}"))
@@ -156,7 +155,7 @@ class StepRecords:
 
     def made(self, node: Node, seconds: float | None) -> list[Row]:
         """Records of a step that ran, or whose result was found by its content (seconds None)."""
-        key = f"op:{self._operations[node.id]}"
+        key = f"op:{self._operation(node)}"
         preimage = self.preimage(node)
         known = self._store.get("places", key)
         times = _parse_operation(known).seconds
@@ -185,7 +184,15 @@ class StepRecords:
         return "places", f"at:{self.file}", zlib.compress(encoding.canonical(value), 1)
 
     def place_now(self, node: Node, content: str) -> Place:
-        return Place(self._keys.recipe(node.id), content, self._operations[node.id], _text_key(node))
+        return Place(self._keys.recipe(node.id), content, self._operation(node), _text_key(node))
+
+    def _operation(self, node: Node) -> str:
+        """The key of the step's operation."""
+        known = self._operations.get(node.id)
+        if known is None:
+            parts = self._keys.parts(node.id)
+            known = self._operations[node.id] = encoding.key("operation", parts["operation"])[:32]
+        return known
 
     def earlier(self, recipe: str) -> Preimage | None:
         """What a recipe key was made of."""
@@ -204,10 +211,6 @@ def medians(expected: Mapping[str, Expected]) -> dict[str, float]:
 
 def _text_key(node: Node) -> str:
     return encoding.key("text", node.text)[:16]
-
-
-def _operation_key(node: Node) -> str:
-    return encoding.key("operation", key_form(node.definition))[:32]
 
 
 def _parse_operation(record: bytes | None) -> _Operation:

@@ -16,7 +16,7 @@ from tests.compiler.model_tree import Item, Tree, directory, file
 from worker.operation import Copy, Inline, MakeDirectory, Mount, Operation, Pattern, Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from cache.result import Layer
 
@@ -182,11 +182,6 @@ def definitions(draw: st.DrawFn) -> Definition:
         made = draw(st.lists(steps(before), max_size=3))
         stages.append(Stage(number, draw(st.sampled_from(("", f"s{number}"))), base, tuple(made)))
     return Definition(stages, len(stages) - 1, draw(contexts))
-
-
-# edits
-
-Draw = "Callable[[st.SearchStrategy[Any]], Any]"
 
 
 def edit(draw: Callable[[st.SearchStrategy[Any]], Any], made: Definition) -> str:

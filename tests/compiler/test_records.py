@@ -26,7 +26,7 @@ def store(tmp_path: Path) -> Iterator[LmdbStore]:
 
 
 def node(name: str = "1", command: str = "x") -> Node:
-    return Node(name, "run", "s", "RUN x", None, ("scratch",), RUN._replace(argv=(command,)))
+    return Node(name, "run", "s", f"RUN {command}", None, ("scratch",), RUN._replace(argv=(command,)))
 
 
 def records_of(store: LmdbStore, step: Node, file: str = "file") -> StepRecords:
@@ -87,6 +87,8 @@ def test_the_nearest_earlier_step(store: LmdbStore) -> None:
     assert records_of(store, node("1", "b")).before(node("1", "b")) == recipe["b"], "a line that moved up"
     assert records_of(store, node("1", "new")).before(node("1", "new")) == recipe["a"]
     assert records_of(store, node("9", "new")).before(node("9", "new")) == ""
+    moved = node("9", "a")._replace(definition=RUN._replace(argv=("a",), env=(("NEW", "1"),)))
+    assert records_of(store, moved).before(moved) == recipe["a"], "the same line, elsewhere and with another variable"
     assert records_of(store, node("1", "b"), "other").before(node("1", "b")) == recipe["b"]
 
 

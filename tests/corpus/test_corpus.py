@@ -105,7 +105,7 @@ def test_a_dockerfile_is_understood_and_planned(path: Path, tmp_path: Path, stor
     contexts = tuple((name, str(context)) for name in sorted(bases.names))
     options = BuildOptions(AMD64, build_args=arguments, contexts=contexts)
     session = Session(store, Definition(source, str(context), None), options)
-    forecast = session.forecast()
+    forecast = session.forecast(slots=4)
     steps = [node for node in session.graph if node.is_step]
     assert forecast.count("miss") + forecast.count("depends") == len(steps), "nothing was built before"
     assert len(set(forecast.critical_path)) == len(forecast.critical_path)
@@ -144,7 +144,7 @@ def test_a_long_dockerfile_is_planned_fast(tmp_path: Path, store: LmdbStore) -> 
     for _ in range(9):
         started = time.process_time()
         session = Session(store, definition, options)
-        session.forecast()
+        session.forecast(slots=4)
         seconds.append(time.process_time() - started)
     assert sum(node.is_step for node in session.graph) > LONG // 3
     assert statistics.median(seconds) < FAST
