@@ -111,6 +111,9 @@ def _input(now: InputNote, before: InputNote, world: World, depth: int, *, copie
         cause = Explained(Reason.NEVER_BUILT, "it is new here")
     elif _stands_on(earlier, below):
         return Explained(reason, f"{what}: {_title(earlier)} is gone")
+    elif not (below.inputs and earlier.inputs):
+        # A step where an image was, or the reverse: there is nothing to compare.
+        return Explained(reason, f"{what}: {_title(earlier)} → {_title(below)}")
     else:
         cause = _explain(below, earlier, world, depth + 1)
     if cause.reason in (Reason.BASE_CHANGED, Reason.BASE_IMAGE_CHANGED, Reason.SOURCE_CHANGED):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,8 +17,6 @@ from tests.compiler.model_tree import Item, Tree, directory, file
 from worker.operation import Copy, Inline, MakeDirectory, Mount, Operation, Pattern, Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from cache.result import Layer
 
 TTL = 3600.0
@@ -58,6 +57,10 @@ runs = st.one_of(
     st.tuples(st.just("user"), st.sampled_from(("7", "8"))),
 )
 policies = st.sampled_from((NO_POLICY,) * 5 + (Policy(ttl=TTL),) * 2 + (Policy(no_cache=True),))
+
+
+Draw = Callable[[st.SearchStrategy[Any]], Any]
+Change = Callable[[Draw, "Definition"], None]
 
 
 class Step(NamedTuple):
@@ -132,10 +135,14 @@ class Definition:
         return [stage.name or str(place) for place, stage in enumerate(self.stages)]
 
 
+KINDS = ("run", "run", "run", "mounted", "context", "context", "stage", "stage", "text", "workdir")
+COPIES = ("context", "text", "workdir")
+
+
 @st.composite
-def steps(draw: st.DrawFn, before: tuple[int, ...]) -> Step:
+def steps(draw: st.DrawFn, before: tuple[int, ...], kinds: tuple[str, ...] = KINDS) -> Step:
     """before: numbers of stages that it may take from."""
-    kind = draw(st.sampled_from(("run", "run", "run", "mounted", "context", "context", "stage", "stage", "text", "workdir")))
+    kind = draw(st.sampled_from(kinds))
     policy = draw(policies)
     if kind == "run":
         return Step(_run(draw(runs)), (), policy)
@@ -176,26 +183,30 @@ def _run(argv: tuple[str, ...], mounts: tuple[Mount, ...] = ()) -> Run:
 @st.composite
 def definitions(draw: st.DrawFn) -> Definition:
     stages: list[Stage] = []
-    for number in range(draw(st.integers(1, 4))):
+    for number in range(draw(st.sampled_from((3, 2, 4, 1)))):
         before = tuple(range(number))
         base = draw(st.sampled_from((*IMAGES, *before)))
-        made = draw(st.lists(steps(before), max_size=3))
+        made = draw(st.lists(steps(before), min_size=1, max_size=4))
         stages.append(Stage(number, draw(st.sampled_from(("", f"s{number}"))), base, tuple(made)))
     return Definition(stages, len(stages) - 1, draw(contexts))
 
 
-def edit(draw: Callable[[st.SearchStrategy[Any]], Any], made: Definition) -> str:
-    """Change one thing of a definition or of what it takes from; what that was."""
-    changes = (
-        _change_step, _change_step, _insert_step, _insert_step, _remove_step, _swap_steps, _repeat_step, _change_policy, _rename, _reorder, _change_base,
-        _change_file, _change_file, _move_image, _move_image, _retarget, _another_file,
-    )  # fmt: skip
-    change = draw(st.sampled_from(changes))
+@st.composite
+def copies(draw: st.DrawFn) -> Definition:
+    """One stage on an image, in which nothing is run: not much may depend on that image."""
+    made = draw(st.lists(steps((), COPIES), min_size=1, max_size=4))
+    plain = tuple(step._replace(policy=NO_POLICY) for step in made)
+    return Definition([Stage(0, "", IMAGES[0], plain)], 0, draw(contexts))
+
+
+def edit(draw: Draw, made: Definition, changes: tuple[Change, ...] = ()) -> str:
+    """Change one thing of a definition or of what it takes from, EDITS if nothing else is given; what that was."""
+    change = draw(st.sampled_from(changes or EDITS))
     change(draw, made)
     return change.__name__.strip("_").replace("_", " ")
 
 
-def _pick(draw: Any, made: Definition) -> tuple[int, Stage]:
+def _pick(draw: Draw, made: Definition) -> tuple[int, Stage]:
     place = draw(st.integers(0, len(made.stages) - 1))
     return place, made.stages[place]
 
@@ -208,20 +219,20 @@ def _with_steps(made: Definition, place: int, steps_: list[Step]) -> None:
     made.stages[place] = made.stages[place]._replace(steps=tuple(steps_))
 
 
-def _change_step(draw: Any, made: Definition) -> None:
+def _change_step(draw: Draw, made: Definition) -> None:
     place, stage = _pick(draw, made)
     if stage.steps:
         number = draw(st.integers(0, len(stage.steps) - 1))
         _with_steps(made, place, [*stage.steps[:number], draw(steps(_before(made, place))), *stage.steps[number + 1 :]])
 
 
-def _insert_step(draw: Any, made: Definition) -> None:
+def _insert_step(draw: Draw, made: Definition) -> None:
     place, stage = _pick(draw, made)
     number = draw(st.integers(0, len(stage.steps)))
     _with_steps(made, place, [*stage.steps[:number], draw(steps(_before(made, place))), *stage.steps[number:]])
 
 
-def _repeat_step(draw: Any, made: Definition) -> None:
+def _repeat_step(draw: Draw, made: Definition) -> None:
     """The same step, at another place or in another stage."""
     place, stage = _pick(draw, made)
     all_ = [step for each in made.stages[: place + 1] for step in each.steps if set(step.takes) <= {*_before(made, place), *IMAGES, "context"}]
@@ -230,19 +241,19 @@ def _repeat_step(draw: Any, made: Definition) -> None:
         _with_steps(made, place, [*stage.steps[:number], draw(st.sampled_from(all_)), *stage.steps[number:]])
 
 
-def _remove_step(draw: Any, made: Definition) -> None:
+def _remove_step(draw: Draw, made: Definition) -> None:
     place, stage = _pick(draw, made)
     if stage.steps:
         number = draw(st.integers(0, len(stage.steps) - 1))
         _with_steps(made, place, [*stage.steps[:number], *stage.steps[number + 1 :]])
 
 
-def _swap_steps(draw: Any, made: Definition) -> None:
+def _swap_steps(draw: Draw, made: Definition) -> None:
     place, stage = _pick(draw, made)
     _with_steps(made, place, list(stage.steps[::-1]))
 
 
-def _change_policy(draw: Any, made: Definition) -> None:
+def _change_policy(draw: Draw, made: Definition) -> None:
     place, stage = _pick(draw, made)
     if stage.steps:
         number = draw(st.integers(0, len(stage.steps) - 1))
@@ -250,12 +261,12 @@ def _change_policy(draw: Any, made: Definition) -> None:
         _with_steps(made, place, [*stage.steps[:number], changed, *stage.steps[number + 1 :]])
 
 
-def _rename(draw: Any, made: Definition) -> None:
+def _rename(draw: Draw, made: Definition) -> None:
     place, stage = _pick(draw, made)
     made.stages[place] = stage._replace(name=draw(st.sampled_from(("", f"s{stage.number}", f"r{stage.number}"))))
 
 
-def _reorder(draw: Any, made: Definition) -> None:
+def _reorder(draw: Draw, made: Definition) -> None:
     """Move a stage up before the first one that it could stand before."""
     place, stage = _pick(draw, made)
     needs = {stage.base, *(each for step in stage.steps for each in step.takes)}
@@ -263,12 +274,12 @@ def _reorder(draw: Any, made: Definition) -> None:
     made.stages.insert(draw(st.integers(lowest, place)), made.stages.pop(place))
 
 
-def _change_base(draw: Any, made: Definition) -> None:
+def _change_base(draw: Draw, made: Definition) -> None:
     place, stage = _pick(draw, made)
     made.stages[place] = stage._replace(base=draw(st.sampled_from((*IMAGES, *_before(made, place)))))
 
 
-def _change_file(draw: Any, made: Definition) -> None:
+def _change_file(draw: Draw, made: Definition) -> None:
     other = draw(contexts)
     path = draw(st.sampled_from(sorted({*other, *made.files})))
     made.files = {name: item for name, item in made.files.items() if name != path}
@@ -276,13 +287,21 @@ def _change_file(draw: Any, made: Definition) -> None:
         made.files[path] = other[path]
 
 
-def _move_image(draw: Any, made: Definition) -> None:
+def _move_image(draw: Draw, made: Definition) -> None:
     made.versions = {**made.versions, draw(st.sampled_from(IMAGES)): draw(st.integers(0, len(VERSIONS) - 1))}
 
 
-def _retarget(draw: Any, made: Definition) -> None:
+def _retarget(draw: Draw, made: Definition) -> None:
     made.target = draw(st.sampled_from([stage.number for stage in made.stages]))
 
 
-def _another_file(draw: Any, made: Definition) -> None:
+def _another_file(draw: Draw, made: Definition) -> None:
     made.file = draw(st.sampled_from(("Dockerfile", "other.Dockerfile")))
+
+
+NAMES_ONLY: tuple[Change, ...] = (_rename, _reorder)
+"""What changes nothing that is built."""
+EDITS: tuple[Change, ...] = (
+    _change_step, _change_step, _insert_step, _insert_step, _remove_step, _swap_steps, _repeat_step, _change_policy, _rename,
+    _reorder, _change_base, _change_file, _change_file, _move_image, _move_image, _retarget, _another_file,
+)  # fmt: skip

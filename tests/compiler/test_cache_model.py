@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,19 +10,22 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
+from compiler.dockerfile.policy import NO_POLICY
 from compiler.options import BuildOptions
 from tests.compiler.cache_model import Model
 from tests.compiler.graphs import AMD64
-from tests.compiler.made_up import TTL, Definition, definitions, edit
+from tests.compiler.made_up import NAMES_ONLY, TTL, VERSIONS, Definition, copies, definitions, edit
 from tests.compiler.model_tree import Tree, frozen, with_folders
 from tests.compiler.pretended import Bench
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from cache.result import Layer
 
 OPTIONS = BuildOptions(AMD64)
+EQUAL_FOR_COPIES = (0, 1, 2)
+"""Of VERSIONS: what a COPY looks at is the same in all of these."""
 
 
 class Trial:
@@ -31,7 +35,6 @@ class Trial:
         self.bench = Bench(directory)
         self.model = Model()
         self._image_layers: dict[object, Layer] = {}
-        self.ran: list[str] = []
 
     def _image_layer(self, tree: Tree) -> Layer:
         key = frozen(tree)
@@ -74,25 +77,56 @@ class Trial:
             model.made[key] = result._replace(old=True)
         return f"{what} {key}"
 
-    def close(self) -> None:
-        self.bench.close()
 
-
-@settings(deadline=None, max_examples=60, derandomize=True, suppress_health_check=list(HealthCheck))
-@given(st.data())
-def test_any_history_of_builds_agrees_with_the_model(data: st.DataObject) -> None:
+@contextlib.contextmanager
+def a_trial() -> Iterator[Trial]:
     with tempfile.TemporaryDirectory() as directory:
         trial = Trial(Path(directory))
         try:
-            made = data.draw(definitions())
-            trial.build(made)
-            for _ in range(data.draw(st.integers(1, 6))):
-                for _ in range(data.draw(st.integers(0, 2))):
-                    note(edit(data.draw, made))
-                for _ in range(data.draw(st.integers(0, 1))):
-                    note(trial.disturb(data.draw))
-                stages = data.draw(st.sampled_from(((), (), (), tuple(made.names()[:1]), tuple(made.names()[-1:]))))
-                options = OPTIONS._replace(no_cache=data.draw(st.integers(0, 9)) == 9, no_cache_stages=stages)
-                trial.build(made, options, data.draw(st.sampled_from((1, 1, 1, 3))))
+            yield trial
         finally:
-            trial.close()
+            trial.bench.close()
+
+
+CHECKED = settings(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+
+
+@settings(CHECKED, max_examples=120)
+@given(st.data())
+def test_any_history_of_builds_agrees_with_the_model(data: st.DataObject) -> None:
+    with a_trial() as trial:
+        made = data.draw(definitions())
+        trial.build(made)
+        for _ in range(data.draw(st.integers(2, 6))):
+            for _ in range(data.draw(st.sampled_from((1, 2, 0)))):
+                note(edit(data.draw, made))
+            if data.draw(st.booleans()):
+                note(trial.disturb(data.draw))
+            again = data.draw(st.sampled_from(((), (), (), tuple(made.names()[:1]), tuple(made.names()[-1:]))))
+            options = OPTIONS._replace(no_cache=data.draw(st.integers(0, 9)) == 9, no_cache_stages=again)
+            trial.build(made, options, data.draw(st.sampled_from((1, 1, 1, 3))))
+
+
+@settings(CHECKED, max_examples=120)
+@given(copies(), st.lists(st.integers(0, len(VERSIONS) - 1), min_size=1, max_size=4))
+def test_what_is_copied_runs_again_only_where_the_image_matters(made: Definition, versions: list[int]) -> None:
+    with a_trial() as trial:
+        trial.build(made)
+        for version in versions:
+            made.versions["one"] = version
+            ran = trial.build(made)
+            assert version not in EQUAL_FOR_COPIES or not ran
+            assert not trial.build(made), "nothing changed"
+
+
+@settings(CHECKED, max_examples=25)
+@given(st.data())
+def test_names_and_order_of_stages_run_nothing(data: st.DataObject) -> None:
+    with a_trial() as trial:
+        made = data.draw(definitions())
+        for number, stage in enumerate(made.stages):
+            made.stages[number] = stage._replace(steps=tuple(step._replace(policy=NO_POLICY) for step in stage.steps))
+        trial.build(made)
+        for _ in range(3):
+            note(edit(data.draw, made, NAMES_ONLY))
+            assert not trial.build(made)

@@ -126,6 +126,13 @@ def test_the_cause_is_found_below() -> None:
     assert explained.details == ("~ a (1 B → 2 B)",)
 
 
+def test_a_step_where_an_image_was() -> None:
+    image = Preimage("image", made(IMAGE).parts, (), "alpine:3.19", "")
+    text = explain(made(rootfs="run"), made(rootfs="image"), Known(image, made(RUN, "run"))).text
+    assert text == "what it builds on changed: «alpine:3.19» → «RUN title»"
+    assert "→" in explain(made(rootfs="image"), made(rootfs="run"), Known(image, made(RUN, "run"))).text
+
+
 def test_a_line_that_was_put_between_and_one_that_went() -> None:
     lower, upper = made(RUN, "low"), made(RUN._replace(argv=("new",)), "high", rootfs="low")
     between = explain(made(rootfs="high"), made(rootfs="low"), Known(lower, upper))

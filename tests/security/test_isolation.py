@@ -141,7 +141,7 @@ def test_a_step_cannot_mark_a_directory_opaque(program: Program) -> None:
 
 def test_endless_output_is_bounded(program: Program) -> None:
     """I8."""
-    from worker.output import SHOWN_LINES
+    from worker.shown_lines import SHOWN_LINES
 
     built = program.build(program.project(BASE + "RUN seq 1 250000; yes | head -c 50000000\n")).ok()
     assert len(built.output("1.1")) == SHOWN_LINES + 1
