@@ -60,9 +60,14 @@ class Forecaster:
         self._expectations = self._records.expected()
         self._wanted = needed(self._graph, results)
         self._found: dict[str, Outlook] = {}
+        self._open_below: dict[str, str] = {}
         self._assumed: dict[str, Result] = dict(results)
         for node in self._graph:
             outlook = self._found[node.id] = self._outlook(node)
+            # Below a step that is known there may be one that is not: --link looks at nothing, and results go singly.
+            opens = node.is_step and outlook.status != HIT
+            below = self._open_below[node.inputs[ROOTFS]] if node.inputs else ""
+            self._open_below[node.id] = node.id if opens else below
             if outlook.result is not None:
                 results[node.id] = self._assumed[node.id] = outlook.result
         self._note_moves()
@@ -81,9 +86,11 @@ class Forecaster:
         if not node.is_step and not node.inputs:
             return Outlook(node, HIT, Explained(Reason.SOURCE, _source_text(node)), recipe, None)
         if node.kind == "stage":
-            base = self._found[node.inputs[ROOTFS]]
-            why = base.why if base.status == HIT else Explained(Reason.INPUT_OPEN, f"it waits for {base.node.id}")
-            return Outlook(node, HIT if base.status == HIT else DEPENDS, why, recipe, None)
+            waits_for = self._open_below[node.inputs[ROOTFS]]
+            why = Explained(Reason.INPUT_OPEN, f"it waits for {waits_for}")
+            if not waits_for:
+                why = self._found[node.inputs[ROOTFS]].why
+            return Outlook(node, DEPENDS if waits_for else HIT, why, recipe, None)
         return self._step(node, recipe)
 
     def _step(self, node: Node, recipe: str) -> Outlook:
@@ -107,10 +114,10 @@ class Forecaster:
             ttl = spelled(node.policy.ttl or 0.0)
             why = Explained(Reason.EXPIRED, f"its result is {age} old, older than ttl={ttl}")
             return Outlook(node, MISS, why, recipe, None, expected, varies=varies)
-        open_inputs = [name for name in dict.fromkeys(node.inputs) if self._found[name].status != HIT]
-        if open_inputs and self._records.ever_made(node.id):
-            return self._depending(node, recipe, open_inputs, expected, varies)
-        if not open_inputs:
+        origins = list(dict.fromkeys(found for name in node.inputs if (found := self._open_below[name])))
+        if origins and self._records.ever_made(node.id):
+            return self._depending(node, recipe, origins, expected, varies)
+        if not origins:
             same = self._by_content(node, self._results)
             if same is not None and not is_expired(node, same, self._now):
                 why = Explained(Reason.SAME_CONTENT, "its inputs have the content that they had before")
@@ -118,11 +125,9 @@ class Forecaster:
         return Outlook(node, MISS, self.explain(node), recipe, None, expected, varies=varies)
 
     def _depending(
-        self, node: Node, recipe: str, open_inputs: list[str], expected: Expected | None, varies: tuple[str, ...]
+        self, node: Node, recipe: str, origins: list[str], expected: Expected | None, varies: tuple[str, ...]
     ) -> Outlook:
-        origins = [
-            self._graph[name].inputs[ROOTFS] if self._graph[name].kind == "stage" else name for name in open_inputs
-        ]
+        """origins: the steps that it waits for."""
         make = "makes" if len(origins) == 1 else "make"
         why = Explained(Reason.INPUT_OPEN, f"it waits for what {' and '.join(origins)} {make}")
         if_same = ""

@@ -41,6 +41,7 @@ class Keys:
         self._marks = marks
         self._order = {node.id: place for place, node in enumerate(graph)}
         self._recipes: dict[str, str] = {}
+        self._filesystems: dict[str, str] = {}
         self._parts: dict[str, dict[str, Any]] = {}
         self._own: dict[str, str] = {}
         self._lists: dict[str, list[Listed]] = {}
@@ -49,8 +50,18 @@ class Keys:
         """The recipe key. Raises DefinitionError for a source path that is not in its context."""
         # Inputs come before their users in the graph, so going through it in order needs no recursion.
         for name in sorted(self._without_recipe(node_id), key=self._order.__getitem__):
-            self._recipes[name] = self._recipe(self._graph[name])
+            node = self._graph[name]
+            recipe = self._recipes[name] = self._recipe(node)
+            # COPY --link knows nothing of what is below it; what stands on it knows both.
+            linked = node.is_step and self._ignores_rootfs(node)
+            below = self._filesystems[node.inputs[ROOTFS]] if linked else ""
+            self._filesystems[name] = encoding.key("linked", [below, recipe]) if linked else recipe
         return self._recipes[node_id]
+
+    def filesystem(self, node_id: str) -> str:
+        """A key over all layers up to this node's: what the recipe keys of those that take from it count."""
+        self.recipe(node_id)
+        return self._filesystems[node_id]
 
     def parts(self, node_id: str) -> dict[str, Any]:
         """What the recipe key was made of, for a comparison with another day's."""
@@ -79,7 +90,7 @@ class Keys:
             return encoding.key("image", [layer.content for layer in node.definition.layers])
         if node.kind == "stage":
             # A stage is its last filesystem: its name and place do not matter.
-            return self._recipes[node.inputs[ROOTFS]]
+            return self._filesystems[node.inputs[ROOTFS]]
         if not node.is_step:
             return encoding.key(node.kind, "")
         found = self._sources(node)
@@ -90,7 +101,7 @@ class Keys:
         parts = self._parts[node.id] = {
             **own,
             "rootfs": self._rootfs_part(node),
-            "sources": [digest or self._recipes[node.inputs[number]] for digest, number in found],
+            "sources": [digest or self._filesystems[node.inputs[number]] for digest, number in found],
         }
         return encoding.key("recipe", parts)
 
@@ -99,10 +110,12 @@ class Keys:
         return {"secrets": marks} if marks else {}
 
     def _rootfs_part(self, node: Node) -> str:
+        return "" if self._ignores_rootfs(node) else self._filesystems[node.inputs[ROOTFS]]
+
+    def _ignores_rootfs(self, node: Node) -> bool:
+        """Whether the step looks at nothing below, as COPY --link does."""
         operation = node.definition
-        if isinstance(operation, Copy) and operation.link and not needs_names(operation.owner):
-            return ""  # --link looks at nothing below
-        return self._recipes[node.inputs[ROOTFS]]
+        return isinstance(operation, Copy) and operation.link and not needs_names(operation.owner)
 
     def _sources(self, node: Node) -> list[tuple[str, int]]:
         """One pair a source or mount of the operation: a digest of what it selects, "" if that is in layers, and the

@@ -23,13 +23,13 @@ class PlannedWorld:
         self._records = records
         self._keys = keys
         self._graph = graph
-        self._by_recipe = {keys.recipe(node.id): node for node in graph if node.kind != "stage"}
+        self._by_filesystem = {keys.filesystem(node.id): node for node in graph if node.kind != "stage"}
         self._listings: dict[str, Callable[[], list[Listed]]] | None = None
 
     def preimage(self, recipe: str) -> Preimage | None:
-        node = self._by_recipe.get(recipe)
+        node = self._by_filesystem.get(recipe)
         if node is not None and node.is_step:
-            return self._records.preimage(node)
+            return self._records.filesystem_preimage(node)
         if node is not None and isinstance(node.definition, ImageSource):
             return image_preimage(node, self._keys)
         return self._records.earlier(recipe)

@@ -6,7 +6,7 @@ import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cache import encoding
-from compiler.graph import ImageSource
+from compiler.graph import ROOTFS, ImageSource
 from compiler.history import is_secret_name
 
 if TYPE_CHECKING:
@@ -74,8 +74,17 @@ def preimage_of(graph: Graph, keys: Keys, node: Node, mark: Callable[[str, str],
         pairs = operation["env"]
         env = [[name, f"{MASK}{mark(name, value)}" if is_secret_name(name) else value] for name, value in pairs]
         parts = {**parts, "operation": {**operation, "env": env}}
-    notes = tuple(_note(graph[name], keys.recipe(name)) for name in node.inputs)
+    notes = tuple(_note(graph[name], keys.filesystem(name)) for name in node.inputs)
     return Preimage(keys.recipe(node.id), parts, notes, node.text, keys.own(node.id))
+
+
+def standing_on(preimage: Preimage, graph: Graph, keys: Keys, node: Node) -> Preimage | None:
+    """The same for those that stand on a step which itself ignores what is below, as COPY --link does; else None."""
+    filesystem = keys.filesystem(node.id)
+    if filesystem == preimage.recipe:
+        return None
+    rootfs = keys.filesystem(node.inputs[ROOTFS])
+    return preimage._replace(recipe=filesystem, parts={**preimage.parts, "rootfs": rootfs})
 
 
 def image_preimage(node: Node, keys: Keys) -> Preimage:

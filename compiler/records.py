@@ -9,7 +9,7 @@ from cache import encoding
 from cache.build_record import BuildRecord, find_build
 from compiler.definition_file import file_key
 from compiler.graph import ImageSource
-from compiler.preimage import MASK, Preimage, image_preimage, preimage_of, read_preimage
+from compiler.preimage import MASK, Preimage, image_preimage, preimage_of, read_preimage, standing_on
 from worker import file_list
 
 if TYPE_CHECKING:
@@ -119,6 +119,19 @@ class StepRecords:
         """What the step's recipe key is made of now."""
         return preimage_of(self._graph, self._keys, node, self._mark)
 
+    def _linked(self, node: Node) -> Preimage | None:
+        """What the filesystem's key is made of where that is not the recipe key of its last step."""
+        while node.kind == "stage":
+            node = self._graph[node.inputs[0]]
+        if not node.is_step or self._keys.filesystem(node.id) == self._keys.recipe(node.id):
+            return None
+        return standing_on(self.preimage(node), self._graph, self._keys, node)
+
+    def filesystem_preimage(self, node: Node) -> Preimage:
+        """What the key of the step's whole filesystem is made of now."""
+        preimage = self.preimage(node)
+        return standing_on(preimage, self._graph, self._keys, node) or preimage
+
     def _mark(self, name: str, value: str) -> str:
         from compiler.secret_marks import SecretMarks
 
@@ -164,6 +177,7 @@ class StepRecords:
         value = encoding.canonical({"seconds": times, "recipe": preimage.recipe, "file": self.file})
         rows: list[Row] = [("places", f"own:{preimage.own}", b"1"), preimage.encode()]
         below = [self._graph[name] for name in node.inputs]
+        rows += [each.encode() for each in map(self._linked, below) if each is not None]
         images = [each for each in below if isinstance(each.definition, ImageSource)]
         rows += [image_preimage(image, self._keys).encode() for image in images]
         if value != known:

@@ -18,7 +18,7 @@ COMMANDS = {
     "log": "show what a step printed, also one that was cached",
     "check": "say what a Dockerfile could do better, without building it",
     "image": "list, push, export and remove images of the store",
-    "cache": "show how much the store holds",
+    "cache": "show, prune and verify what the store holds",
     "doctor": "check what this machine offers for builds",
 }
 INTERRUPTED = 130

@@ -148,33 +148,16 @@ def test_an_image_counts_by_its_layers_not_by_its_name() -> None:
 
 
 def test_a_link_copy_does_not_see_what_is_below() -> None:
-    def keyed(base: str, flags: str) -> str:
-        return key_of_target(f"FROM {base}\nCOPY {flags} --from=files /a /b\n")
+    def keyed(base: str, flags: str, name: str = "0.1") -> str:
+        lowering = lower(f"FROM {base}\nCOPY {flags} --from=files /a /b\nRUN cat /etc/os-release\n")
+        return Keys(lowering.graph, lambda _: None).recipe(name)
 
     assert keyed("one", "--link") == keyed("two", "--link")
     assert keyed("one", "--link --chown=1:2") == keyed("two", "--link --chown=1:2")
     assert keyed("one", "--link --chown=app") != keyed("two", "--link --chown=app"), "names are looked up below"
-    assert keyed("one", "") != keyed("two", "")
+    assert keyed("one", "--link", "0.2") != keyed("two", "--link", "0.2"), "what stands on it sees all that is below"
+    assert keyed("one", "--link", "0") != keyed("two", "--link", "0")
 
-
-# files of a context
-
-
-class Contexts:
-    """Directories as the contexts of one Dockerfile."""
-
-    def __init__(self, store: LmdbStore, directory: Path, ignored: tuple[str, ...] = ()) -> None:
-        self.tree = ContextTree(str(directory), IgnoreRules.from_patterns(ignored), store)
-
-    def __call__(self, node: Node) -> Tree | None:
-        return self.tree if isinstance(node.definition, ContextSource) else None
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[LmdbStore]:
-    opened = LmdbStore(str(tmp_path / "store"))
-    yield opened
-    opened.close()
 
 
 def fill(directory: Path, files: dict[str, str]) -> Path:

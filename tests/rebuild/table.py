@@ -83,7 +83,10 @@ RUN cat /copied /v
 LINES = "FROM busybox\nRUN echo a > /a\nRUN echo b > /b\nRUN cat /etc/passwd > /c\n"
 PLAIN = "FROM scratch\nCOPY f /f\nCOPY g /g\n"
 
+LINKED = "FROM busybox AS a\nRUN echo 1 > /v\nCOPY --link f /f\nRUN cat /v > /w\nFROM busybox\nCOPY --from=a /w /w\n"
+
 PROJECTS = {
+    "linked": Project(LINKED, {"f": "f"}),
     "app": Project(APP, APP_FILES),
     "mounts": Project(MOUNTS, {"conf/x": "x", "conf/y": "y", "other/z": "z", "a.md": "a", "data.tar": "not really a tar"}),
     "generated": Project(GENERATED, {"seed": "1234"}),
@@ -119,6 +122,8 @@ TABLE = [
     Change("--exclude", "app", "build.5 build.7 build.8", ("build.5", "operation-changed", "--exclude", "x.c"), (("COPY lib", "COPY --exclude=x.c lib"),)),
     Change("the destination is spelled otherwise", "app", "build.6", ("build.6", "operation-changed", "the destination"), (("COPY main.c .", "COPY main.c ./main.c"),), same_image=True),
     Change("another destination", "mounts", "0.4", ("0.4", "operation-changed", "the destination", "/docs/", "/pages/"), (("/docs/", "/pages/"),)),
+    Change("what is below COPY --link", "linked", "a.1 a.3 1.1", ("a.3", "base-changed", "echo 1", "1 → 2"), (("echo 1", "echo 2"),), same_image=False),
+    Change("a file of COPY --link", "linked", "a.2 a.3", ("a.3", "base-changed", "f changed"), files={"f": "ff"}, same_image=True),
     Change("a heredoc that is copied", "mounts", "0.2 0.3", ("0.2", "operation-changed", "the list of sources", "other"), (("text", "other"),)),
     # commands
     Change("the command", "app", "build.7 build.8", ("build.7", "command-changed", "main.c"), (("cat main.c lib/a.c", "cat lib/a.c main.c"),), same_image=True),
