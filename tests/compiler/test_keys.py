@@ -159,6 +159,25 @@ def test_a_link_copy_does_not_see_what_is_below() -> None:
     assert keyed("one", "--link", "0") != keyed("two", "--link", "0")
 
 
+# files of a context
+
+
+class Contexts:
+    """Directories as the contexts of one Dockerfile."""
+
+    def __init__(self, store: LmdbStore, directory: Path, ignored: tuple[str, ...] = ()) -> None:
+        self.tree = ContextTree(str(directory), IgnoreRules.from_patterns(ignored), store)
+
+    def __call__(self, node: Node) -> Tree | None:
+        return self.tree if isinstance(node.definition, ContextSource) else None
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[LmdbStore]:
+    opened = LmdbStore(str(tmp_path / "store"))
+    yield opened
+    opened.close()
+
 
 def fill(directory: Path, files: dict[str, str]) -> Path:
     for name, text in files.items():
