@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
 from compiler.preimage import MASK
@@ -79,6 +78,8 @@ def _command_text(operation: Mapping[str, Any]) -> str:
 def word_diff(old: str, new: str, width: int) -> str:
     """The words that differ, with a word or two around: `make [-j2 → -j4] all`."""
     before, after = old.split(), new.split()
+    import difflib  # 4 ms that only this needs
+
     if len(before) * len(after) > 1_000_000:
         return "the text is too long to compare"
     pieces = []

@@ -63,7 +63,7 @@ def test_nginx(tmp_path: Path) -> None:
     first, second = (
         float(found.group(1))
         for heading in ("one stage", "two stages")
-        if (found := re.search(r"large blobs +([\d.]+) MiB", section(output, heading)))
+        if (found := re.search(r"total +\d+ +([\d.]+) MiB", section(output, heading)))
     )
     assert second - first < 3, "the store took the base or the first stage twice"
 
