@@ -24,7 +24,8 @@ class Change(NamedTuple):
 
     project: its name in PROJECTS. ran: ids of the steps that must run, no others. why: a step, the reason's value and
     words that its explanation and details hold; () for none. edits: (old, new) in the Dockerfile. files: new texts, None
-    removes. modes: new modes. options: of the second build. same_image: whether the image stays the same; None: either.
+    removes. modes: new modes. options: of the second build, after the project's own. same_image: whether the image stays
+    the same; None: either. again: whether the same steps run whenever this is built, since no cache is wanted for them.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Change(NamedTuple):
     modes: Mapping[str, int] = {}
     options: tuple[str, ...] = ()
     same_image: bool | None = None
+    again: bool = False
 
 
 APP = """FROM busybox AS tools
@@ -169,10 +171,10 @@ TABLE = [
     Change("a mounted file", "mounts", "0.3", ("0.3", "files-changed", "conf/x changed", "1 B → 2 B"), files={"conf/x": "xx"}),
     Change("a file beside what is mounted", "mounts", "", files={"other/z": "zz"}, same_image=True),
     # what the user wants
-    Change("--no-cache", "app", ALL, ("build.7", "no-cache", "--no-cache"), options=("--no-cache",), same_image=True),
-    Change("--no-cache-filter", "app", "build.0 build.4 build.5 build.6 build.7 build.8", ("build.7", "no-cache", "--no-cache-filter build"), options=("--no-cache-filter", "build"), same_image=True),
-    Change("a comment that wants no cache", "app", "build.7", ("build.7", "no-cache", "# buildgraph: no-cache"), (("RUN cat main.c", "# buildgraph: no-cache\nRUN cat main.c"),), same_image=True),
-    Change("a result that is too old", "app", "build.7", ("build.7", "expired", "older than ttl="), (("RUN cat main.c", "# buildgraph: ttl=1ms\nRUN cat main.c"),), same_image=True),
+    Change("--no-cache", "app", ALL, ("build.7", "no-cache", "--no-cache"), options=("--no-cache",), same_image=True, again=True),
+    Change("--no-cache-filter", "app", "build.0 build.4 build.5 build.6 build.7 build.8", ("build.7", "no-cache", "--no-cache-filter build"), options=("--no-cache-filter", "build"), same_image=True, again=True),
+    Change("a comment that wants no cache", "app", "build.7", ("build.7", "no-cache", "# buildgraph: no-cache"), (("RUN cat main.c", "# buildgraph: no-cache\nRUN cat main.c"),), same_image=True, again=True),
+    Change("a result that is too old", "app", "build.7", ("build.7", "expired", "older than ttl="), (("RUN cat main.c", "# buildgraph: ttl=1ms\nRUN cat main.c"),), same_image=True, again=True),
     Change("a result that is young enough", "app", "", edits=(("RUN cat main.c", "# buildgraph: ttl=1d\nRUN cat main.c"),), same_image=True),
     Change("another platform", "plain", "0.1 0.2", ("0.1", "platform-changed", "linux/amd64", "linux/arm64"), options=("--platform", "linux/arm64"), same_image=False),
 ]  # fmt: skip
