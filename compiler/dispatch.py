@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -277,6 +278,8 @@ class Dispatcher:
             log = error.log if isinstance(error, CommandFailed) else None
             seconds = time.monotonic() - self._starts[node.id] if node.id in self._starts else 0.0
             self.nodes[node.id] = noted._replace(status="failed", log=log, seconds=seconds)
+            with contextlib.suppress(BuildgraphError):  # what the step failed of is what is to be told
+                self._session.store.submit(Batch(records=tuple(self._session.records.tried(node))))
 
     def _layers(self, name: str) -> tuple[Layer, ...]:
         return layers_of(self._session.graph, name, self._plan.results)

@@ -53,7 +53,8 @@ def _explain(now: Preimage, before: Preimage | None, world: World, depth: int) -
     causes += _secrets(now, before)
     if not any(cause.reason is Reason.OPERATION_CHANGED for cause in causes):
         causes += _sources(now, before, world, depth)
-    if now.parts["rootfs"] != before.parts["rootfs"]:
+    old, new = before.parts["rootfs"], now.parts["rootfs"]
+    if old and new and old != new:  # "": a --link step, which looks at nothing below
         causes.append(_input(now.inputs[0], before.inputs[0], world, depth))
     if not causes:
         return Explained(Reason.GONE, "its result is no longer in the store")

@@ -203,7 +203,7 @@ class Lowering:
         )
         config = ImageConfig.empty(platform)
         scope = StageScope(self._globals, dict(entry.partition("=")[::2] for entry in config.env), {})
-        return StageBuilder(name, node.id, config, scope, (HistoryItem(text, node.id),), platform)
+        return StageBuilder(name, node.id, config, scope, (HistoryItem(f"FROM {image}", node.id),), platform)
 
     def _platform(self, from_: ast.From) -> Platform:
         if not from_.platform:

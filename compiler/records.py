@@ -169,19 +169,23 @@ class StepRecords:
     def made(self, node: Node, seconds: float | None) -> list[Row]:
         """Records of a step that ran, or whose result was found by its content (seconds None)."""
         key = f"op:{self._operation(node)}"
-        preimage = self.preimage(node)
         known = self._store.get("places", key)
         times = _parse_operation(known).seconds
         if seconds is not None:
             times = (*times[1 - RUNS_KEPT :], round(seconds, 4))
-        value = encoding.canonical({"seconds": times, "recipe": preimage.recipe, "file": self.file})
-        rows: list[Row] = [("places", f"own:{preimage.own}", b"1"), preimage.encode()]
+        value = encoding.canonical({"seconds": times, "recipe": self._keys.recipe(node.id), "file": self.file})
+        rows: list[Row] = [("places", f"own:{self._keys.own(node.id)}", b"1"), *self.tried(node)]
+        if value != known:
+            rows.append(("places", key, value))
+        return rows
+
+    def tried(self, node: Node) -> list[Row]:
+        """Records of a step, whether it ended well or failed: what its key was made of."""
+        rows: list[Row] = [self.preimage(node).encode()]
         below = [self._graph[name] for name in node.inputs]
         rows += [each.encode() for each in map(self._linked, below) if each is not None]
         images = [each for each in below if isinstance(each.definition, ImageSource)]
         rows += [image_preimage(image, self._keys).encode() for image in images]
-        if value != known:
-            rows.append(("places", key, value))
         for digest, listing in self._keys.files(node):
             if digest and self._store.get("preimages", f"source:{digest}") is None:
                 files = file_list.readable(listing)
