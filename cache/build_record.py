@@ -10,6 +10,8 @@ from cache import encoding
 from cache.digest import Digest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cache.store import Store, Table
 
 NodeStatus = Literal["cached", "ran", "failed", "cancelled"]
@@ -102,8 +104,15 @@ def new_key(started: float) -> str:
 
 def all_builds(store: Store) -> list[BuildRecord]:
     """Every build that is remembered, oldest first."""
-    parsed = (BuildRecord.parse(key, record) for key, record in store.scan("builds"))
-    return [build for build in parsed if build is not None]
+    return list(newest_builds(store))[::-1]
+
+
+def newest_builds(store: Store) -> Iterator[BuildRecord]:
+    """The same, newest first; each is parsed when it is asked for."""
+    for key, record in reversed(store.scan("builds")):
+        build = BuildRecord.parse(key, record)
+        if build is not None:
+            yield build
 
 
 def find_build(store: Store, key: str) -> BuildRecord | None:

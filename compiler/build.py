@@ -112,7 +112,7 @@ class Builder:
             if node.id in known:
                 self.hits += 1
                 log.known(node, known[node.id])
-                reporter.report(Finished(node.id, "cached", 0.0, _size(known[node.id]), ""))
+                reporter.report(Finished(node.id, "cached", 0.0, known[node.id].size, ""))
         return _Piece(session, log, reporter, steps, [node for node in steps if node.id not in known], known)
 
     def _execute(self, pieces: Sequence[_Piece], library: LayerLibrary) -> None:
@@ -172,7 +172,3 @@ def read_secret(source: SecretSource) -> bytes:
     if len(data) > MAX_SECRET:
         raise UsageError(f"--secret id={source.id}: {source.file} is larger than {MAX_SECRET >> 10} KiB")
     return data
-
-
-def _size(result: Result) -> int | None:
-    return result.layer.tar.size if result.layer is not None and result.layer.tar is not None else None

@@ -238,8 +238,7 @@ class Dispatcher:
         self.ran.append(node.id)
         written = self._note(node, key, seconds)
         self.nodes[node.id] = self.nodes[node.id]._replace(status="ran", seconds=seconds, log=result.log)
-        size = result.layer.tar.size if result.layer is not None and result.layer.tar is not None else None
-        self._reporter.report(Finished(node.id, "done", seconds, size, ""))
+        self._reporter.report(Finished(node.id, "done", seconds, result.size, ""))
         return result, written
 
     def _describe(self, node: Node, key: str) -> NodeRecord:
@@ -290,8 +289,7 @@ class Dispatcher:
         self.nodes[node.id] = self.nodes[node.id]._replace(
             status="cached", reason=Reason.SAME_CONTENT.value, note="", seconds=result.seconds, log=result.log
         )
-        size = result.layer.tar.size if result.layer is not None and result.layer.tar is not None else None
-        self._reporter.report(Finished(node.id, "cached", 0.0, size, note))
+        self._reporter.report(Finished(node.id, "cached", 0.0, result.size, note))
         return written
 
     def _note(self, node: Node, key: str, seconds: float | None) -> Future[None]:

@@ -26,10 +26,10 @@ TITLE = 60
 
 
 class World(Protocol):
-    """Where an explanation finds what keys were made of."""
+    """Where an explanation finds what keys were made of: `StepRecords`, or a `PlannedWorld` in front of them."""
 
-    def preimage(self, recipe: str) -> Preimage | None:
-        """What a recipe key was made of, today's or an earlier one."""
+    def earlier(self, recipe: str) -> Preimage | None:
+        """What a recipe key was made of."""
         ...
 
     def files(self, source: str) -> list[Listed] | None:
@@ -98,7 +98,7 @@ def _input(now: InputNote, before: InputNote, world: World, depth: int, *, copie
     """Why an input is another: what the step below says of itself, as far down as it takes."""
     reason = Reason.SOURCE_CHANGED if copied else Reason.BASE_CHANGED
     what = f"what it {'takes from' if copied else 'builds on'} changed"
-    below, earlier = world.preimage(now.recipe), world.preimage(before.recipe)
+    below, earlier = world.earlier(now.recipe), world.earlier(before.recipe)
     if below is None or earlier is None or depth >= MAX_DEPTH:
         old, new = before.text or before.node, now.text or now.node
         return Explained(reason, what if old == new else f"{what}: {old} → {new}")

@@ -1,4 +1,4 @@
-"""PlannedWorld: what explanations are made from: today's graph, and what the store remembers of earlier ones."""
+"""PlannedWorld: today's graph in front of what the store remembers of earlier ones, for explanations."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class PlannedWorld:
         self._by_filesystem = {keys.filesystem(node.id): node for node in graph if node.kind != "stage"}
         self._listings: dict[str, Callable[[], list[Listed]]] | None = None
 
-    def preimage(self, recipe: str) -> Preimage | None:
+    def earlier(self, recipe: str) -> Preimage | None:
         node = self._by_filesystem.get(recipe)
         if node is not None and node.is_step:
             return self._records.filesystem_preimage(node)

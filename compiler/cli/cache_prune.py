@@ -6,12 +6,13 @@ import re
 import time
 from typing import TYPE_CHECKING
 
+from cache.disk_usage import disk_bytes
 from cache.errors import UsageError
 from cache.inventory import KINDS
 from cache.prune import Filters, Limits, Pruned, holder_text, prune
 from cache.size_text import bytes_text, parse_size
 from compiler.cli.cache_du import age_text, short_key
-from compiler.cli.gc_policy import age, disk_bytes
+from compiler.cli.gc_policy import age
 from compiler.cli.streams import say
 from compiler.cli.table import table
 from compiler.progress.text import printable
