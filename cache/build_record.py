@@ -62,7 +62,7 @@ class BuildRecord(NamedTuple):
         value = [
             VERSION, self.project, self.file, self.target, self.platform, round(self.started, 3),
             round(self.seconds, 3), self.ok, self.made_by, self.image,
-            [[*node[:8], round(node.seconds, 4), None if node.log is None else str(node.log)] for node in self.nodes],
+            [_row(node) for node in self.nodes],
         ]  # fmt: skip
         return "builds", self.key, zlib.compress(encoding.canonical(value), 1)
 
@@ -83,6 +83,11 @@ class BuildRecord(NamedTuple):
             )  # fmt: skip
         except (*encoding.UNREADABLE, zlib.error):
             return None
+
+
+def _row(node: NodeRecord) -> list[Any]:
+    log = None if node.log is None else str(node.log)
+    return [*node._replace(title=node.title[:TITLE_LIMIT])[:8], round(node.seconds, 4), log]
 
 
 def _node(value: Any) -> NodeRecord:

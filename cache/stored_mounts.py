@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-
 def list_mounts(store: str, deadline: float | None, seconds: Callable[[int], float]) -> list[Item]:
     """Every cache mount. seconds: what filling one of so many bytes takes. Raises TookTooLong."""
     directory = os.path.join(store, MOUNTS)

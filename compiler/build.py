@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -93,7 +92,7 @@ class Builder:
         finally:
             for number, piece in enumerate(pieces):
                 done = number < len(built)
-                image = f"sha256:{hashlib.sha256(built[number].config.to_json()).hexdigest()}" if done else ""
+                image = built[number].config.image_id if done else ""
                 # What only tells about the build must not make it fail.
                 with contextlib.suppress(StoreProblem):
                     self._store.commit(piece.log.batch(ok=done, image=image))
