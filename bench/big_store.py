@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cache import encoding
 from cache.digest import Digest
@@ -22,6 +22,9 @@ from cache.lmdb_store import LmdbStore
 from cache.result import Layer, Result
 from cache.store import Batch, NewFile
 from cache.usage import Usage, project_key, project_record, result_key
+
+if TYPE_CHECKING:
+    from cache.store import Table
 
 RESULTS = 24_000
 """Each with a recipe, a use and a note of what the recipe was made of."""
@@ -50,7 +53,7 @@ def fill(directory: str, results: int = RESULTS, tars: int = TARS) -> None:
     for start in range(0, results, 1000):
         blobs: dict[Digest, bytes] = {}
         files: list[NewFile] = []
-        records: list[tuple[object, str, bytes]] = []
+        records: list[tuple[Table, str, bytes]] = []
         for number in range(start, min(start + 1000, results)):
             text = f"log of step {number}\n".encode() * 20
             log = Digest.of(text)
@@ -75,7 +78,7 @@ def fill(directory: str, results: int = RESULTS, tars: int = TARS) -> None:
                 ("uses", result_key(content), use.encode()),
                 ("preimages", recipe, os.urandom(200)),
             ]
-        store.submit(Batch(blobs=blobs, files=tuple(files), records=tuple(records)))  # type: ignore[arg-type]  # literals
+        store.submit(Batch(blobs=blobs, files=tuple(files), records=tuple(records)))
     store.close()
 
 

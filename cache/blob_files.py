@@ -36,6 +36,14 @@ class BlobFiles:
     def has(self, digest: Digest) -> bool:
         return os.path.exists(self.path(digest))
 
+    def read(self, digest: Digest) -> bytes | None:
+        """Its bytes; None if it is not there, or cannot be read."""
+        try:
+            with open(self.path(digest), "rb") as file:
+                return file.read()
+        except OSError:
+            return None
+
     def place(self, files: Mapping[Digest, str]) -> set[Digest]:
         """Make finished files durable under their blobs' names; those that were not there yet. Raises OSError."""
         directories = {digest: self._place(digest, path) for digest, path in files.items()}

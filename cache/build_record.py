@@ -10,6 +10,8 @@ from cache import encoding
 from cache.digest import Digest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cache.store import Store, Table
 
 NodeStatus = Literal["cached", "ran", "failed", "cancelled"]
@@ -60,7 +62,7 @@ class BuildRecord(NamedTuple):
         value = [
             VERSION, self.project, self.file, self.target, self.platform, round(self.started, 3),
             round(self.seconds, 3), self.ok, self.made_by, self.image,
-            [[*node[:8], round(node.seconds, 4), None if node.log is None else str(node.log)] for node in self.nodes],
+            [_row(node) for node in self.nodes],
         ]  # fmt: skip
         return "builds", self.key, zlib.compress(encoding.canonical(value), 1)
 
@@ -83,6 +85,11 @@ class BuildRecord(NamedTuple):
             return None
 
 
+def _row(node: NodeRecord) -> list[Any]:
+    log = None if node.log is None else str(node.log)
+    return [*node._replace(title=node.title[:TITLE_LIMIT])[:8], round(node.seconds, 4), log]
+
+
 def _node(value: Any) -> NodeRecord:
     *texts, seconds, log = value
     node_id, title, status, reason, recipe, content, before, note = (str(each) for each in texts)
@@ -102,8 +109,15 @@ def new_key(started: float) -> str:
 
 def all_builds(store: Store) -> list[BuildRecord]:
     """Every build that is remembered, oldest first."""
-    parsed = (BuildRecord.parse(key, record) for key, record in store.scan("builds"))
-    return [build for build in parsed if build is not None]
+    return list(newest_builds(store))[::-1]
+
+
+def newest_builds(store: Store) -> Iterator[BuildRecord]:
+    """The same, newest first; each is parsed when it is asked for."""
+    for key, record in reversed(store.scan("builds")):
+        build = BuildRecord.parse(key, record)
+        if build is not None:
+            yield build
 
 
 def find_build(store: Store, key: str) -> BuildRecord | None:

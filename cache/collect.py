@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from cache.disk_usage import TookTooLong, disk_bytes, free_bytes
 from cache.errors import BuildgraphError
 
 if TYPE_CHECKING:
@@ -62,7 +62,6 @@ def collect_after_build(store: LmdbStore, policy: GcPolicy, deadline_seconds: fl
 
 
 def _collect(store: LmdbStore, policy: GcPolicy, max_used: int, deadline: float) -> str | None:
-    from cache.disk_usage import TookTooLong
     from cache.prune import Filters, Limits, prune
     from cache.size_text import bytes_text
 
@@ -96,8 +95,7 @@ def _collect(store: LmdbStore, policy: GcPolicy, max_used: int, deadline: float)
 def _max_used(store: LmdbStore, policy: GcPolicy) -> int:
     if policy.max_used is not None:
         return policy.max_used
-    disk = os.statvfs(store.directory)
-    return disk.f_blocks * disk.f_frsize // 2
+    return disk_bytes(store.directory) // 2
 
 
 def _state(store: LmdbStore, policy: GcPolicy, max_used: int) -> _State:
@@ -108,6 +106,5 @@ def _state(store: LmdbStore, policy: GcPolicy, max_used: int) -> _State:
     since = max(0, written - measured.written)
     over = measured.used + since > max_used
     if policy.min_free is not None and not over:
-        disk = os.statvfs(store.directory)
-        over = disk.f_bavail * disk.f_frsize < policy.min_free
+        over = free_bytes(store.directory) < policy.min_free
     return _State(measured.at, since, over)

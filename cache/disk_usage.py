@@ -12,6 +12,18 @@ class TookTooLong(StoreProblem):
     """The deadline came before the end of a tree."""
 
 
+def free_bytes(directory: str) -> int:
+    """Of the disk that a directory is on, for this user. Raises OSError."""
+    disk = os.statvfs(directory)
+    return disk.f_bavail * disk.f_frsize
+
+
+def disk_bytes(directory: str) -> int:
+    """Of the whole disk that a directory is on. Raises OSError."""
+    disk = os.statvfs(directory)
+    return disk.f_blocks * disk.f_frsize
+
+
 def tree_bytes(path: str, deadline: float | None = None, *, linked: bool = True) -> int:
     """Bytes on disk at and below a path, every file counted once; what cannot be read counts nothing.
 

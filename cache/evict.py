@@ -6,28 +6,23 @@ record names any more are condemned (`cache.condemned`), not removed.
 
 from __future__ import annotations
 
-import re
-import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from cache import encoding
 from cache.condemned import condemn_unnamed
 from cache.names import named_images
-from cache.naming import blobs_in, layer_in
+from cache.naming import CLAMP, blobs_in, hashes_in, layer_in
 from cache.usage import layer_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from cache.blob_files import BlobFiles
-    from cache.digest import Digest
     from cache.lmdb_view import View
     from cache.store import Table
 
 MAX_EVICTIONS = 20_000
 """Notes of what was evicted when; the oldest go."""
-_CLAMP = "clamp:"
-_HEX = re.compile(rb"[0-9a-f]{64}")
 _OWNERS: tuple[Table, ...] = ("results", "fetches")
 
 
@@ -70,7 +65,7 @@ class _Eviction:
         """diff_ids whose holder went."""
         self._pinned: set[str] = set()
         self._images: set[str] = set()
-        for image in named_images(view, lambda digest: _read(files, digest)):
+        for image in named_images(view, files.read):
             if not image.pulled:
                 self._pinned |= {diff_id for diff_id, _ in image.layers}
             if f"image:{image.key}" not in orders:
@@ -123,7 +118,7 @@ class _Eviction:
             value = self._view.get("preimages", key)
             if value is not None:
                 self._view.delete("preimages", key)
-                lists |= _hashes(value)
+                lists |= hashes_in(value)
         drop_file_lists(self._view, lists)
 
     def drop_layers(self) -> None:
@@ -141,12 +136,12 @@ class _Eviction:
         doomed: list[str] = []
         for key, value in self._view.scan("outputs"):
             made = layer_in(value)
-            if key.startswith(_CLAMP):
+            if key.startswith(CLAMP):
                 clamped[key] = made
             elif made in going:
                 doomed.append(key)
         for key, made in clamped.items():
-            source = key.removeprefix(_CLAMP).partition(":")[2]  # behind the epoch
+            source = key.removeprefix(CLAMP).partition(":")[2]  # behind the epoch
             if source in going and made not in self._pinned:
                 doomed.append(key)
                 going.add(made)
@@ -178,16 +173,8 @@ def drop_file_lists(view: View, hashes: set[str]) -> int:
         if not wanted:
             break
         if not key.startswith("source:"):
-            wanted -= _hashes(value)
+            wanted -= hashes_in(value)
     return sum(view.delete("preimages", f"source:{name}") for name in wanted)
-
-
-def _hashes(value: bytes) -> set[str]:
-    try:
-        value = zlib.decompress(value)
-    except zlib.error:
-        return set()
-    return {found.decode() for found in _HEX.findall(value)}
 
 
 def _content(record: bytes) -> str:
@@ -212,11 +199,3 @@ def _when(value: bytes) -> int:
         return int(encoding.parse(value)[0])
     except encoding.UNREADABLE:
         return 0
-
-
-def _read(files: BlobFiles, digest: Digest) -> bytes | None:
-    try:
-        with open(files.path(digest), "rb") as file:
-            return file.read()
-    except OSError:
-        return None

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import zlib
 from typing import TYPE_CHECKING
 
 from cache import encoding
 from cache.build_record import BuildRecord
 from cache.evict import drop_file_lists
 from cache.names import named_images
+from cache.naming import hashes_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,7 +21,6 @@ MAX_AGE = 90 * 86_400
 """Builds are remembered for so many seconds."""
 MAX_PLACES = 200_000
 """Records of places; beyond it those go that say how long an operation took whose key is forgotten."""
-_HEX = re.compile(rb"[0-9a-f]{64}")
 
 
 def tidy(view: View, now: float, *, stats: bool = False) -> int:
@@ -78,10 +76,7 @@ def _named_above(view: View, keys: set[str]) -> set[str]:
     if keys:
         for key, value in view.scan("preimages"):
             if key not in keys and not key.startswith("source:"):
-                try:
-                    found |= {name.decode() for name in _HEX.findall(zlib.decompress(value))} & keys
-                except zlib.error:
-                    continue
+                found |= hashes_in(value) & keys
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import NamedTuple
 
@@ -134,6 +135,11 @@ class ImageConfig(NamedTuple):
         if any(entry.startswith("PATH=") for entry in self.env):
             return self
         return self._replace(env=(DEFAULT_PATH, *self.env))
+
+    @property
+    def image_id(self) -> str:
+        """`sha256:…` of the config, which names the image whatever its layers are compressed with."""
+        return f"sha256:{hashlib.sha256(self.to_json()).hexdigest()}"
 
     def to_json(self) -> bytes:
         """The bytes that name the image: docker's names, its order (top level alphabetical), empty fields left out."""

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from cache.errors import StoreProblem
+from cache.named_lock import stands
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +81,7 @@ def acquire(
                 poll(note)
                 time.sleep(POLL_SECONDS)
                 continue
-            if _same(path, fd):
+            if stands(path, fd):
                 os.ftruncate(fd, 0)  # a killed holder's note would be taken for ours
                 return Lease(path, fd)
             os.close(fd)
@@ -105,14 +106,7 @@ def sweep_leases(store: str) -> None:
                 fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
                 try:
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    if _same(path, fd):
+                    if stands(path, fd):
                         os.unlink(path)
                 finally:
                     os.close(fd)
-
-
-def _same(path: str, fd: int) -> bool:
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(fd))
-    except FileNotFoundError:
-        return False

@@ -14,6 +14,7 @@ import lmdb
 
 from cache import condemned, data_file
 from cache.blob_files import INLINE_LIMIT, BlobFiles
+from cache.disk_usage import free_bytes
 from cache.errors import StoreProblem
 from cache.lease import sweep_leases
 from cache.lmdb_view import BLOBS, View
@@ -294,8 +295,7 @@ class LmdbStore:
         # LMDB calls a write that was cut short, as the last one on a full disk is, an input/output error.
         if isinstance(error, lmdb.Error):
             with contextlib.suppress(OSError):
-                disk = os.statvfs(self.directory)
-                reason = os.strerror(errno.ENOSPC) if disk.f_bavail * disk.f_frsize < NO_SPACE else reason
+                reason = os.strerror(errno.ENOSPC) if free_bytes(self.directory) < NO_SPACE else reason
         hint = "free some space, or choose another directory with --store"
         return StoreProblem(f"cannot write to the store {self.directory}: {reason}", hint=hint)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -13,6 +14,9 @@ NAMING: Final[tuple[Table, ...]] = ("results", "layers", "outputs", "names", "fe
 # Compiled when they are first used: a build with nothing to do names nothing.
 _BLOB = rb'"([0-9a-f]{64}/[0-9]{1,19})"'
 _LAYER = rb'"(sha256:[0-9a-f]{64})"'
+_HASH = rb"[0-9a-f]{64}"
+CLAMP = "clamp:"
+"""How keys of `outputs` begin that stand for layers rewritten to SOURCE_DATE_EPOCH: `clamp:EPOCH:DIFF_ID`."""
 
 
 def blobs_in(table: Table, value: bytes) -> list[str]:
@@ -31,6 +35,14 @@ def _logs_of_failures(value: bytes) -> list[str]:
     build = BuildRecord.parse("", value)
     nodes = () if build is None else build.nodes
     return [str(node.log) for node in nodes if node.log is not None and node.status == "failed"]
+
+
+def hashes_in(preimage: bytes) -> set[str]:
+    """Everything that a record of `preimages` names: recipes, sources; none for a damaged one."""
+    try:
+        return {found.decode() for found in re.findall(_HASH, zlib.decompress(preimage))}
+    except zlib.error:
+        return set()
 
 
 def layer_in(value: bytes) -> str:

@@ -10,13 +10,13 @@ from cache.disk_usage import tree_bytes
 from cache.inventory import Item
 from cache.readers import alone
 from cache.run_dir import remove_tree
+from cache.store import SNAPSHOTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cache.readers import Live
 
-SNAPSHOTS = "snapshots"
 _OWNERS = ("root", "user")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cache.condemned import Reclaimed, reclaim
 from cache.digest import Digest
+from cache.disk_usage import free_bytes
 from cache.errors import StoreProblem
 from cache.evict import Order, evict
 from cache.eviction import Candidate, choose, value
@@ -190,12 +191,6 @@ def holder_text(holders: Sequence[Live]) -> str:
     texts = [f"process {each.pid} (since {time.strftime('%H:%M', time.localtime(each.since))})" for each in holders[:3]]
     more = f" and {len(holders) - 3} more" if len(holders) > 3 else ""
     return ", ".join(texts) + more
-
-
-def free_bytes(directory: str) -> int:
-    """Of the disk, for this user."""
-    disk = os.statvfs(directory)
-    return disk.f_bavail * disk.f_frsize
 
 
 def _rule(filters: Filters, limits: Limits) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from cache import encoding
 from cache.digest import Digest
 
 MAX_VARIES = 50
@@ -74,6 +75,19 @@ class Result(NamedTuple):
             **({"varies": list(self.varies)} if self.varies else {}),
             **({"created": round(self.created, 3)} if self.created else {}),
         }
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of its layer's tar; None if it has none, or that is not known."""
+        return None if self.layer is None or self.layer.tar is None else self.layer.tar.size
+
+    @classmethod
+    def parse(cls, record: bytes | None) -> Result | None:
+        """A record of `results`; None for one that is missing or damaged."""
+        try:
+            return None if record is None else cls.from_json(encoding.parse(record))
+        except encoding.UNREADABLE:
+            return None
 
     @classmethod
     def from_json(cls, value: Any) -> Result:

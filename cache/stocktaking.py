@@ -14,11 +14,11 @@ from cache.digest import Digest
 from cache.disk_usage import TookTooLong, tree_bytes
 from cache.inventory import Blobs, Inventory, Item
 from cache.names import named_images
-from cache.naming import blobs_in, layer_in
+from cache.naming import CLAMP, blobs_in, layer_in
 from cache.prepared import list_prepared
 from cache.result import Layer, Result
 from cache.stored_mounts import list_mounts
-from cache.usage import Usage, layer_key, result_key
+from cache.usage import Usage, layer_key, project_names, result_key
 
 if TYPE_CHECKING:
     from cache.lmdb_store import LmdbStore
@@ -30,7 +30,6 @@ FETCH_RATE = 20e6
 MOUNT_RATE = 5e6
 """What fills a cache mount downloads and unpacks or compiles."""
 PREPARE_RATE = 100e6
-CLAMP = "clamp:"
 RECORD_BYTES = 400
 """Of a result's smaller records: recipe, use, layer."""
 _CHECK_EVERY = 1000
@@ -56,7 +55,7 @@ class _Stocktaking:
         self._titles: dict[str, str] = {}
         self._same: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._named: set[str] = set()
-        self._projects = _project_names(view)
+        self._projects = project_names(view)
 
     def take(self, *, titles: bool) -> Inventory:
         self._read_names()
@@ -72,7 +71,7 @@ class _Stocktaking:
 
     def _read_names(self) -> None:
         needed: dict[str, list[str]] = {}
-        for image in named_images(self._view, self._read):
+        for image in named_images(self._view, self._store.files.read):
             if image.pulled:
                 uses = [self._usage(layer_key(diff_id)) for diff_id, _ in image.layers]
                 last = max([int(image.made_at), *(use.last for use in uses)])
@@ -100,9 +99,8 @@ class _Stocktaking:
     def _read_results(self) -> None:
         for number, (content, record) in enumerate(self._view.scan("results")):
             self._hurry(number)
-            try:
-                result = Result.from_json(encoding.parse(record))
-            except encoding.UNREADABLE:
+            result = Result.parse(record)
+            if result is None:
                 continue  # `verify` tells
             layer, log = result.layer, None if result.log is None else str(result.log)
             blobs = self._blobs.hold(*_of_layer(layer), log)
@@ -183,13 +181,6 @@ class _Stocktaking:
             overhead, tree_bytes(os.path.join(self._store.directory, "runs"), linked=False), max(0, database - in_use),
         )  # fmt: skip
 
-    def _read(self, digest: Digest) -> bytes | None:
-        try:
-            with open(self._store.files.path(digest), "rb") as file:
-                return file.read()
-        except OSError:
-            return None
-
     def _usage(self, key: str) -> Usage:
         use = Usage.parse(self._view.get("uses", key))
         return use._replace(projects=self._shared([self._projects.get(each, each) for each in use.projects]))
@@ -224,14 +215,6 @@ class _Stocktaking:
 
 def _of_layer(layer: Layer | None) -> tuple[str, ...]:
     return () if layer is None else tuple(str(blob) for blob in (layer.tar, layer.listing) if blob is not None)
-
-
-def _project_names(view: View) -> dict[str, str]:
-    found = {}
-    for key, record in view.scan("places", "project:"):
-        with contextlib.suppress(*encoding.UNREADABLE):
-            found[key.removeprefix("project:")] = str(encoding.parse(record))
-    return found
 
 
 def _directory_bytes(store: str) -> int:

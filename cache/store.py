@@ -28,6 +28,10 @@ TABLES: tuple[Table, ...] = (
     "uses", "evictions", "condemned",
 )  # fmt: skip
 
+MOUNTS = "mounts"
+SNAPSHOTS = "snapshots"
+"""Directories of a store that the worker fills and the management lists: cache mounts, layers prepared for mounting."""
+
 
 class NewFile(NamedTuple):
     """A finished file in the store's scratch space that becomes a blob. path: where it is now."""

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from cache import encoding
 from cache.disk_usage import tree_bytes
 from cache.inventory import Item
+from cache.named_lock import lock_name
 from cache.run_dir import remove_tree
+from cache.store import MOUNTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-MOUNTS = "mounts"
 
 
 def list_mounts(store: str, deadline: float | None, seconds: Callable[[int], float]) -> list[Item]:
@@ -41,8 +41,9 @@ def remove_mount(store: str, name: str, scratch: str) -> bool:
     """Remove one; False if a step uses it, or it belongs to somebody who may not remove it. scratch: a new path on
     the same filesystem, where it is taken apart. Raises OSError."""
     path = os.path.join(store, MOUNTS, name)
-    lock = _lock(f"{path}.use")
-    if lock is None:
+    try:
+        lock = lock_name(f"{path}.use", fcntl.LOCK_EX)
+    except BlockingIOError:
         return False
     try:
         os.rename(path, scratch)
@@ -60,22 +61,6 @@ def remove_mount(store: str, name: str, scratch: str) -> bool:
         with contextlib.suppress(PermissionError):  # out of the way already; a later sweep may be allowed to
             remove_tree(scratch)
     return True
-
-
-def _lock(path: str) -> int | None:
-    """The exclusive lock of a mount, None if it is in use."""
-    while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.stat(path), os.fstat(fd)):
-                return fd
-        except BlockingIOError:
-            os.close(fd)
-            return None
-        except FileNotFoundError:
-            pass  # another clean-up removed it meanwhile
-        os.close(fd)
 
 
 def _names(directory: str) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cache import encoding
 
 if TYPE_CHECKING:
+    from cache.lmdb_view import View
     from cache.store import Store, Table
 
 MAX_PROJECTS = 8
@@ -60,7 +61,7 @@ def project_record(project: str) -> tuple[Table, str, bytes]:
     return "places", f"project:{project_key(project)}", encoding.canonical(project)
 
 
-def project_names(store: Store) -> dict[str, str]:
+def project_names(store: Store | View) -> dict[str, str]:
     """Project id → its name, of all projects that ever built here."""
     found = {}
     for key, record in store.scan("places", "project:"):

@@ -172,11 +172,8 @@ class _Verification:
             if layer.tar is not None:
                 found.add(layer.tar.hash)
         for _, record in self._view.scan("results"):
-            try:
-                result = Result.from_json(encoding.parse(record))
-            except encoding.UNREADABLE:
-                continue
-            if result.layer is not None and result.layer.tar is not None:
+            result = Result.parse(record)
+            if result is not None and result.layer is not None and result.layer.tar is not None:
                 found.add(result.layer.tar.hash)
         return found
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -93,7 +92,7 @@ class Builder:
         finally:
             for number, piece in enumerate(pieces):
                 done = number < len(built)
-                image = f"sha256:{hashlib.sha256(built[number].config.to_json()).hexdigest()}" if done else ""
+                image = built[number].config.image_id if done else ""
                 # What only tells about the build must not make it fail.
                 with contextlib.suppress(StoreProblem):
                     self._store.commit(piece.log.batch(ok=done, image=image))
@@ -112,7 +111,7 @@ class Builder:
             if node.id in known:
                 self.hits += 1
                 log.known(node, known[node.id])
-                reporter.report(Finished(node.id, "cached", 0.0, _size(known[node.id]), ""))
+                reporter.report(Finished(node.id, "cached", 0.0, known[node.id].size, ""))
         return _Piece(session, log, reporter, steps, [node for node in steps if node.id not in known], known)
 
     def _execute(self, pieces: Sequence[_Piece], library: LayerLibrary) -> None:
@@ -172,7 +171,3 @@ def read_secret(source: SecretSource) -> bytes:
     if len(data) > MAX_SECRET:
         raise UsageError(f"--secret id={source.id}: {source.file} is larger than {MAX_SECRET >> 10} KiB")
     return data
-
-
-def _size(result: Result) -> int | None:
-    return result.layer.tar.size if result.layer is not None and result.layer.tar is not None else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from cache.build_record import TITLE_LIMIT, BuildRecord, NodeRecord, new_key
+from cache.build_record import BuildRecord, NodeRecord, new_key
 from cache.store import Batch
 from cache.usage import Usage, layer_key, project_key, project_record, result_key
 from compiler.graph import ImageSource
@@ -35,7 +35,7 @@ class BuildLog:
         content = self._session.lookup.contents.get(node.id, "")
         recipe = self._session.keys.recipe(node.id)
         self._nodes[node.id] = NodeRecord(
-            node.id, node.text[:TITLE_LIMIT], "cached", Reason.SAME_RECIPE.value, recipe, content,
+            node.id, node.text, "cached", Reason.SAME_RECIPE.value, recipe, content,
             seconds=result.seconds, log=result.log,
         )  # fmt: skip
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 from cache import lease
-from cache.build_record import TITLE_LIMIT, NodeRecord
+from cache.build_record import NodeRecord
 from cache.errors import BuildgraphError
 from cache.store import Batch
 from compiler.dockerfile.errors import DockerfileError
@@ -158,8 +158,9 @@ class Dispatcher:
         session = self._session
         key = session.keys.content(node, self._layers, session.library)
         # Noted first, so that a failure finds what it is compared with, and before the records say what it is now.
-        self.nodes[node.id] = self._describe(node, key)
-        known = self._known(node, key)
+        found = session.lookup.by_content(key)
+        self.nodes[node.id] = self._describe(node, key, found)
+        known = self._usable(node, found)
         if known is not None:
             if known.made_at >= self._began and key not in self._makers:
                 # Another build made it since this one began, too quickly to be waited for.
@@ -180,7 +181,7 @@ class Dispatcher:
                 raise Cancelled
             try:
                 # Whoever held the lease before may just have made it.
-                known = self._known(node, key)
+                known = self._usable(node, session.lookup.by_content(key))
                 if known is not None:
                     maker = self._makers.get(key)
                     if maker is None:
@@ -202,12 +203,11 @@ class Dispatcher:
         if key not in self._makers:
             self._reporter.report(Printed(node.id, line))
 
-    def _known(self, node: Node, key: str) -> Result | None:
-        """A result of the action that may be used."""
-        if no_cache(node, self._session.options):
+    def _usable(self, node: Node, found: Result | None) -> Result | None:
+        """A result of the node's action, if it may be used."""
+        if found is None or no_cache(node, self._session.options) or is_expired(node, found, self._began):
             return None
-        known = self._session.lookup.by_content(key)
-        return None if known is None or is_expired(node, known, self._began) else known
+        return found
 
     def _execute(self, node: Node, key: str, held: lease.Lease) -> tuple[Result, Future[None]]:
         session = self._session
@@ -239,35 +239,30 @@ class Dispatcher:
         self.ran.append(node.id)
         written = self._note(node, key, seconds)
         self.nodes[node.id] = self.nodes[node.id]._replace(status="ran", seconds=seconds, log=result.log)
-        size = result.layer.tar.size if result.layer is not None and result.layer.tar is not None else None
-        self._reporter.report(Finished(node.id, "done", seconds, size, ""))
+        self._reporter.report(Finished(node.id, "done", seconds, result.size, ""))
         return result, written
 
-    def _describe(self, node: Node, key: str) -> NodeRecord:
-        """A node about to be looked up or executed, and why it has to be."""
+    def _describe(self, node: Node, key: str, found: Result | None) -> NodeRecord:
+        """A node about to be found or executed, and why it has to be. found: a result of it, usable or not."""
         session = self._session
         recipe = session.keys.recipe(node.id)
         before = session.records.before(node)
         reason, note = "", ""
         if no_cache(node, session.options):
             reason, note = Reason.NO_CACHE.value, no_cache_text(node, session.options)
-        elif node.policy.ttl is not None and self._is_too_old(node, key):
-            reason, note = Reason.EXPIRED.value, f"its result was older than ttl={spelled(node.policy.ttl)}"
+        elif found is not None and is_expired(node, found, self._began):
+            reason, note = Reason.EXPIRED.value, f"its result was older than ttl={spelled(node.policy.ttl or 0.0)}"
         elif not before:
             reason = Reason.NEVER_BUILT.value
         elif before == recipe:
             gone = explain_gone(session.store, key)
             reason, note = gone.reason.value, gone.text
-        return NodeRecord(node.id, node.text[:TITLE_LIMIT], "cancelled", reason, recipe, key, before, note)
-
-    def _is_too_old(self, node: Node, key: str) -> bool:
-        known = self._session.lookup.by_content(key)
-        return known is not None and is_expired(node, known, self._began)
+        return NodeRecord(node.id, node.text, "cancelled", reason, recipe, key, before, note)
 
     def _why(self, node: Node) -> str:
         """What changed since the step was built last, "" if that goes without saying."""
         noted = self.nodes[node.id]
-        if noted.note or not noted.before or noted.reason:
+        if noted.reason:
             return noted.note
         explained = self._session.explain(node)
         return explained.text if explained.reason in TOLD else ""
@@ -293,8 +288,7 @@ class Dispatcher:
         self.nodes[node.id] = self.nodes[node.id]._replace(
             status="cached", reason=Reason.SAME_CONTENT.value, note="", seconds=result.seconds, log=result.log
         )
-        size = result.layer.tar.size if result.layer is not None and result.layer.tar is not None else None
-        self._reporter.report(Finished(node.id, "cached", 0.0, size, note))
+        self._reporter.report(Finished(node.id, "cached", 0.0, result.size, note))
         return written
 
     def _note(self, node: Node, key: str, seconds: float | None) -> Future[None]:

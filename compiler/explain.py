@@ -6,7 +6,9 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from cache import encoding
-from compiler.operation_diff import differences
+from cache.size_text import bytes_text
+from compiler.operation_diff import cut, differences
+from compiler.progress.text import age_text
 from compiler.reasons import Explained, Reason
 from worker import file_list
 
@@ -26,10 +28,10 @@ TITLE = 60
 
 
 class World(Protocol):
-    """Where an explanation finds what keys were made of."""
+    """Where an explanation finds what keys were made of: `StepRecords`, or a `PlannedWorld` in front of them."""
 
-    def preimage(self, recipe: str) -> Preimage | None:
-        """What a recipe key was made of, today's or an earlier one."""
+    def earlier(self, recipe: str) -> Preimage | None:
+        """What a recipe key was made of."""
         ...
 
     def files(self, source: str) -> list[Listed] | None:
@@ -99,7 +101,7 @@ def _input(now: InputNote, before: InputNote, world: World, depth: int, *, copie
     """Why an input is another: what the step below says of itself, as far down as it takes."""
     reason = Reason.SOURCE_CHANGED if copied else Reason.BASE_CHANGED
     what = f"what it {'takes from' if copied else 'builds on'} changed"
-    below, earlier = world.preimage(now.recipe), world.preimage(before.recipe)
+    below, earlier = world.earlier(now.recipe), world.earlier(before.recipe)
     if below is None or earlier is None or depth >= MAX_DEPTH:
         old, new = before.text or before.node, now.text or now.node
         return Explained(reason, what if old == new else f"{what}: {old} → {new}")
@@ -128,15 +130,14 @@ def _stands_on(upper: Preimage, lower: Preimage) -> bool:
 
 
 def _title(preimage: Preimage) -> str:
-    words = " ".join(preimage.title.split())
-    return f"«{words if len(words) <= TITLE else words[: TITLE - 1] + '…'}»"
+    return f"«{cut(' '.join(preimage.title.split()), TITLE)}»"
 
 
 def describe(changes: FileChanges) -> Explained:
     """Files added, removed and changed: the first ones in the sentence, all in the details."""
-    lines = [f"+ {one.path} ({size(one.size)})" for one in changes.added]
-    lines += [f"- {one.path} (was {size(one.size)})" for one in changes.removed]
-    lines += [f"~ {new.path} ({size(old.size)} → {size(new.size)})" for old, new in changes.changed]
+    lines = [f"+ {one.path} ({bytes_text(one.size)})" for one in changes.added]
+    lines += [f"- {one.path} (was {bytes_text(one.size)})" for one in changes.removed]
+    lines += [f"~ {new.path} ({bytes_text(old.size)} → {bytes_text(new.size)})" for old, new in changes.changed]
     lines += [f"~ {new.path} (mode {old.mode:o} → {new.mode:o})" for old, new in changes.modes]
     parts = [
         _names("changed", [new.path for _, new in changes.changed]),
@@ -163,32 +164,14 @@ def _names(what: str, paths: list[str]) -> str:
     return f"{' and '.join([', '.join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)} {what}"
 
 
-def size(count: int) -> str:
-    """Bytes for people."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB"):
-        if value < 1024:
-            return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} GiB"
-
-
-def explain_gone(store: Store, content: str, now: float | None = None) -> Explained:
+def explain_gone(store: Store, content: str) -> Explained:
     """Why a result that was there is not any more: evicted, when and by which rule, as far as that is remembered."""
     record = store.get("evictions", content) if content else None
     try:
         if record is not None:
             when, rule = encoding.parse(record)[:2]
-            age = max(0.0, (time.time() if now is None else now) - float(when))
-            return Explained(Reason.EVICTED, f"its result was evicted {ago(age)}: {rule}")
+            age = age_text(time.time() - float(when))
+            return Explained(Reason.EVICTED, f"its result was evicted {age} ago: {rule}")
     except encoding.UNREADABLE:
         pass
     return Explained(Reason.GONE, "its result is no longer in the store")
-
-
-def ago(seconds: float) -> str:
-    """`3 h ago`."""
-    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds // length:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"

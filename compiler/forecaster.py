@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from cache.errors import BuildgraphError, DefinitionError
 from cache.result import Result
-from compiler.explain import NEVER_BUILT, ago, explain, explain_gone
+from compiler.explain import NEVER_BUILT, explain, explain_gone
 from compiler.forecast import DEPENDS, HIT, MISS, Forecast, Outlook
 from compiler.fresh import is_expired, known_results, layers_of, no_cache, no_cache_text
 from compiler.graph import ROOTFS, Graph, ImageSource, Node
 from compiler.needs import needed
 from compiler.planned_world import PlannedWorld
+from compiler.progress.text import age_text
 from compiler.reasons import Explained, Reason
 from compiler.records import medians
 from compiler.schedule import schedule
@@ -105,12 +106,13 @@ class Forecaster:
         old = self._expired.get(node.id)
         before = self._before(node)
         varies = () if before is None else before.varies
-        self._assume(node, before)
+        if before is not None:
+            self._assumed[node.id] = before
         if no_cache(node, self._options):
             why = Explained(Reason.NO_CACHE, no_cache_text(node, self._options))
             return Outlook(node, MISS, why, recipe, None, expected, varies=varies)
         if old is not None:
-            age = ago(self._now - old.made_at).removesuffix(" ago")
+            age = age_text(self._now - old.made_at)
             ttl = spelled(node.policy.ttl or 0.0)
             why = Explained(Reason.EXPIRED, f"its result is {age} old, older than ttl={ttl}")
             return Outlook(node, MISS, why, recipe, None, expected, varies=varies)
@@ -147,10 +149,6 @@ class Forecaster:
         """What the nearest earlier step gave."""
         recipe = self._records.before(node)
         return self._lookup.by_recipe({node.id: recipe}).get(node.id) if recipe else None
-
-    def _assume(self, node: Node, before: Result | None) -> None:
-        if before is not None:
-            self._assumed[node.id] = before
 
     def _is_assumed(self, name: str) -> bool:
         """Whether all layers of a node are known, or assumed to be what they were."""

@@ -15,13 +15,14 @@ from urllib.parse import parse_qsl, urlsplit
 
 from cache import encoding
 from cache.errors import DefinitionError, EnvironmentProblem, RemoteError, UsageError
-from cache.result import Layer
+from compiler.fetched_layers import find_fetched, keep_fetched
 from worker.context import ContextTree
 from worker.copy_plan import CopyPlan
 from worker.copy_write import write_plan
 from worker.ignore import IgnoreRules
 
 if TYPE_CHECKING:
+    from cache.result import Layer
     from cache.store import Batch, Store
     from worker.library import LayerLibrary
 
@@ -99,15 +100,11 @@ class GitRepositories:
         if url.checksum and not commit.startswith(url.checksum):
             raise DefinitionError(f"{url.remote} is at {commit}, not at {url.checksum}")
         key = "git:" + encoding.key("git", [url.remote, commit, url.subdir, url.keep, url.submodules])
-        record = self._store.get("fetches", key)
-        if record is not None:
-            layer = Layer.from_json(encoding.parse(record))
-            if layer.tar is not None and self._store.has_blob(layer.tar):
-                return layer, commit
-        layer, batch, made_at = self._check_out(url, commit)
-        row = ("fetches", key, encoding.canonical(layer.to_json()))
-        time = ("fetches", f"git-time:{commit}", str(made_at).encode())
-        self._store.submit(batch._replace(records=(*batch.records, row, time)))  # type: ignore[arg-type]  # literals
+        layer = find_fetched(self._store, key)
+        if layer is None:
+            layer, batch, made_at = self._check_out(url, commit)
+            time = str(made_at).encode()
+            keep_fetched(self._store, key, layer, batch, ("fetches", f"git-time:{commit}", time))
         return layer, commit
 
     def _commit(self, url: GitUrl) -> str:

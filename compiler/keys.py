@@ -44,7 +44,9 @@ class Keys:
         self._filesystems: dict[str, str] = {}
         self._parts: dict[str, dict[str, Any]] = {}
         self._own: dict[str, str] = {}
-        self._lists: dict[str, list[Listed]] = {}
+        self._fixed: dict[str, dict[str, Any]] = {}
+        self._digests: dict[str, list[tuple[str, int]]] = {}
+        self._lists: dict[str, list[Listed] | None] = {}
 
     def recipe(self, node_id: str) -> str:
         """The recipe key. Raises DefinitionError for a source path that is not in its context."""
@@ -94,20 +96,17 @@ class Keys:
         if not node.is_step:
             return encoding.key(node.kind, "")
         found = self._sources(node)
-        operation = key_form(node.definition)
-        own = {"operation": operation, "platform": node.platform, "sources": [digest for digest, _ in found]}
-        own.update(self._marked(node))
-        self._own[node.id] = encoding.key("own", own)
+        marks = self._marks(node) if node.policy.secret_in_key else []
+        fixed = {"operation": key_form(node.definition), "platform": node.platform}
+        fixed.update({"secrets": marks} if marks else {})
+        self._fixed[node.id] = fixed
+        self._own[node.id] = encoding.key("own", {**fixed, "sources": [digest for digest, _ in found]})
         parts = self._parts[node.id] = {
-            **own,
+            **fixed,
             "rootfs": self._rootfs_part(node),
             "sources": [digest or self._filesystems[node.inputs[number]] for digest, number in found],
         }
         return encoding.key("recipe", parts)
-
-    def _marked(self, node: Node) -> dict[str, Any]:
-        marks = self._marks(node) if node.policy.secret_in_key else []
-        return {"secrets": marks} if marks else {}
 
     def _rootfs_part(self, node: Node) -> str:
         return "" if self._ignores_rootfs(node) else self._filesystems[node.inputs[ROOTFS]]
@@ -120,16 +119,14 @@ class Keys:
     def _sources(self, node: Node) -> list[tuple[str, int]]:
         """One pair a source or mount of the operation: a digest of what it selects, "" if that is in layers, and the
         number of the input."""
-        operation = node.definition
-        found = []
-        if isinstance(operation, Copy):
-            for source in operation.sources:
-                if isinstance(source, Pattern):
-                    found.append((self._source(node, source, operation), source.input))
-        elif isinstance(operation, Run):
-            for mount in operation.mounts:
-                if mount.input is not None:
-                    found.append((self._mount_source(node, mount), mount.input))
+        found = self._digests.get(node.id)
+        if found is None:
+            operation = node.definition
+            if isinstance(operation, Copy):
+                found = [(self._source(node, each, operation), each.input) for each in _patterns(operation)]
+            else:
+                found = [(self._mount_source(node, mount), number) for mount, number in _mounts(operation)]
+            self._digests[node.id] = found
         return found
 
     def _source(self, node: Node, source: Pattern, operation: Copy) -> str:
@@ -152,32 +149,30 @@ class Keys:
         digest: str = at(node, mount.source, lambda: _digest(tree, mount.source))
         return digest
 
-    def files(self, node: Node) -> list[tuple[str, Callable[[], list[Listed]]]]:
-        """Of each source that is not in layers: its digest, and how to list its files. As `parts` orders sources, ""
-        for one in layers."""
+    def files(self, node: Node) -> dict[str, Callable[[], list[Listed] | None]]:
+        """How to list the files of each source that is not in layers, by its digest; a list is None if they cannot be
+        had: what explains a build must not break it."""
         operation = node.definition
-        found: list[tuple[str, Callable[[], list[Listed]]]] = []
-        sources = self._sources(node)
+        lists: list[Callable[[Tree], list[Listed]]] = []
         if isinstance(operation, Copy):
-            patterns = [source for source in operation.sources if isinstance(source, Pattern)]
-            for (digest, number), pattern in zip(sources, patterns, strict=True):
-                tree = self._tree_at(node, number)
-                keep = keep_rule(operation)
-                ask = partial(_selected, tree, pattern.path, keep, operation.parents)
-                found.append((digest, partial(self._listed, digest, ask)))
-        elif isinstance(operation, Run):
-            mounts = [mount for mount in operation.mounts if mount.input is not None]
-            for (digest, number), mount in zip(sources, mounts, strict=True):
-                ask = partial(_below, self._tree_at(node, number), mount.source)
-                found.append((digest, partial(self._listed, digest, ask)))
-        return found
+            more: dict[str, Any] = {"keep": keep_rule(operation), "deep": operation.parents}
+            lists += [partial(list_selected, pattern=each.path, **more) for each in _patterns(operation)]
+        else:
+            lists += [partial(list_below, path=mount.source) for mount, _ in _mounts(operation)]
+        return {
+            digest: partial(self._listed, digest, partial(list_files, tree))
+            for (digest, number), list_files in zip(self._sources(node), lists, strict=True)
+            if (tree := self._tree_at(node, number)) is not None
+        }
 
-    def _listed(self, digest: str, ask: Callable[[], list[Listed]]) -> list[Listed]:
+    def _listed(self, digest: str, ask: Callable[[], list[Listed]]) -> list[Listed] | None:
         """Each list once: what explains a step wants it, and so does its record."""
-        known = self._lists.get(digest)
-        if known is None:
-            known = self._lists[digest] = ask()
-        return known
+        if digest not in self._lists:
+            try:
+                self._lists[digest] = ask()
+            except BuildgraphError:
+                self._lists[digest] = None
+        return self._lists[digest]
 
     def content(self, node: Node, layers: Callable[[str], Sequence[Layer]], library: LayerLibrary) -> str:
         """The content key of a step whose inputs are known.
@@ -206,7 +201,8 @@ class Keys:
                     if number != ROOTFS
                 }
                 parts = at(node, "", lambda: copy_facts(operation, trees, rootfs))
-        parts = {**parts, "operation": key_form(operation), "platform": node.platform, **self._marked(node)}
+        self.recipe(node.id)
+        parts = {**parts, **self._fixed[node.id]}
         return encoding.key("content", _plain(parts))
 
     def _mounted(
@@ -222,12 +218,15 @@ class Keys:
         return encoding.key("mounted", [_digest(tree, path) for path in sources])
 
 
-def _selected(tree: Tree | None, path: str, keep: Callable[[str], bool] | None, deep: bool) -> list[Listed]:
-    return [] if tree is None else list_selected(tree, path, keep, deep=deep)
+def _patterns(operation: Copy) -> list[Pattern]:
+    """Its sources that are not heredocs."""
+    return [source for source in operation.sources if isinstance(source, Pattern)]
 
 
-def _below(tree: Tree | None, path: str) -> list[Listed]:
-    return [] if tree is None else list_below(tree, path)
+def _mounts(operation: object) -> list[tuple[Mount, int]]:
+    """Mounts of a RUN that show an input, and the number of that."""
+    mounts = operation.mounts if isinstance(operation, Run) else ()
+    return [(mount, mount.input) for mount in mounts if mount.input is not None]
 
 
 def needs_names(owner: str) -> bool:

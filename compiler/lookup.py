@@ -42,13 +42,8 @@ class Lookup:
         return self._usable(self._store.get("results", key))
 
     def _usable(self, record: bytes | None) -> Result | None:
-        if record is None:
-            return None
-        try:
-            result = Result.from_json(encoding.parse(record))
-        except encoding.UNREADABLE:
-            return None
-        if result.log is not None and not self._store.has_blob(result.log):
+        result = Result.parse(record)
+        if result is None or (result.log is not None and not self._store.has_blob(result.log)):
             return None
         return result if result.layer is None or _complete(self._store, result.layer) else None
 

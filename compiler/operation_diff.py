@@ -62,7 +62,7 @@ def _command(old: Mapping[str, Any], new: Mapping[str, Any]) -> Explained:
     return Explained(
         Reason.COMMAND_CHANGED,
         f"the command changed: {word_diff(before, after, SHOWN)}",
-        (f"- {_cut(before, SHOWN_DETAIL)}", f"+ {_cut(after, SHOWN_DETAIL)}"),
+        (f"- {cut(before, SHOWN_DETAIL)}", f"+ {cut(after, SHOWN_DETAIL)}"),
     )
 
 
@@ -77,9 +77,9 @@ def _command_text(operation: Mapping[str, Any]) -> str:
 
 def word_diff(old: str, new: str, width: int) -> str:
     """The words that differ, with a word or two around: `make [-j2 → -j4] all`."""
-    before, after = old.split(), new.split()
     import difflib  # 4 ms that only this needs
 
+    before, after = old.split(), new.split()
     if len(before) * len(after) > 1_000_000:
         return "the text is too long to compare"
     pieces = []
@@ -89,12 +89,12 @@ def word_diff(old: str, new: str, width: int) -> str:
             words = before[i1:i2]
             pieces.append(" ".join(words) if len(words) <= 4 else f"{' '.join(words[:1])} … {' '.join(words[-2:])}")
         elif tag == "replace":
-            pieces.append(f"[{_cut(gone, width)} → {_cut(come, width)}]")
+            pieces.append(f"[{cut(gone, width)} → {cut(come, width)}]")
         elif tag == "delete":
-            pieces.append(f"[without {_cut(gone, width)}]")
+            pieces.append(f"[without {cut(gone, width)}]")
         else:
-            pieces.append(f"[now with {_cut(come, width)}]")
-    return _cut(" ".join(pieces), 3 * width)
+            pieces.append(f"[now with {cut(come, width)}]")
+    return cut(" ".join(pieces), 3 * width)
 
 
 def _variables(old: Mapping[str, str], new: Mapping[str, str]) -> Explained:
@@ -112,10 +112,10 @@ def _variable(name: str, old: str | None, new: str | None, width: int) -> str:
     if any(value is not None and value.startswith(MASK) for value in (old, new)):
         return f"the value of {name} changed (it is secret, so it is not shown)"
     if old is None:
-        return f"the variable {name} is new: {_cut(new or '', width) or 'empty'}"
+        return f"the variable {name} is new: {cut(new or '', width) or 'empty'}"
     if new is None:
-        return f"the variable {name} is gone; it was {_cut(old, width) or 'empty'}"
-    return f"the value of {name} changed: {_cut(old, width) or 'empty'} → {_cut(new, width) or 'empty'}"
+        return f"the variable {name} is gone; it was {cut(old, width) or 'empty'}"
+    return f"the value of {name} changed: {cut(old, width) or 'empty'} → {cut(new, width) or 'empty'}"
 
 
 def _other(name: str, old: Any, new: Any) -> Explained:
@@ -124,7 +124,7 @@ def _other(name: str, old: Any, new: Any) -> Explained:
         gone = [each for each in old if each not in new]
         come = [each for each in new if each not in old]
         lines = [f"- {_value(each)}" for each in gone] + [f"+ {_value(each)}" for each in come]
-        details = tuple(_cut(line, SHOWN_DETAIL) for line in lines)
+        details = tuple(cut(line, SHOWN_DETAIL) for line in lines)
         return Explained(Reason.OPERATION_CHANGED, f"{called} changed", details)
     return Explained(Reason.OPERATION_CHANGED, f"{called} changed: {_value(old)} → {_value(new)}")
 
@@ -137,8 +137,9 @@ def _value(value: Any) -> str:
         return ", ".join(_value(item) for item in value) or "nothing"
     if value in ("", None):
         return "nothing"
-    return _cut(str(value), SHOWN)
+    return cut(str(value), SHOWN)
 
 
-def _cut(text: str, width: int) -> str:
+def cut(text: str, width: int) -> str:
+    """At most so many characters, the last one an ellipsis if some had to go."""
     return text if len(text) <= width else text[: width - 1] + "…"

@@ -1,4 +1,4 @@
-"""PlannedWorld: what explanations are made from: today's graph, and what the store remembers of earlier ones."""
+"""PlannedWorld: today's graph in front of what the store remembers of earlier ones, for explanations."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from compiler.graph import Graph, ImageSource
 from compiler.preimage import image_preimage
-from worker.file_list import Listed, readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from compiler.keys import Keys
     from compiler.preimage import Preimage
     from compiler.records import StepRecords
+    from worker.file_list import Listed
 
 
 class PlannedWorld:
@@ -24,9 +24,9 @@ class PlannedWorld:
         self._keys = keys
         self._graph = graph
         self._by_filesystem = {keys.filesystem(node.id): node for node in graph if node.kind != "stage"}
-        self._listings: dict[str, Callable[[], list[Listed]]] | None = None
+        self._listings: dict[str, Callable[[], list[Listed] | None]] | None = None
 
-    def preimage(self, recipe: str) -> Preimage | None:
+    def earlier(self, recipe: str) -> Preimage | None:
         node = self._by_filesystem.get(recipe)
         if node is not None and node.is_step:
             return self._records.filesystem_preimage(node)
@@ -36,12 +36,7 @@ class PlannedWorld:
 
     def files(self, source: str) -> list[Listed] | None:
         if self._listings is None:
-            self._listings = {
-                digest: listing
-                for node in self._graph
-                if node.is_step
-                for digest, listing in self._keys.files(node)
-                if digest
-            }
+            steps = [node for node in self._graph if node.is_step]
+            self._listings = {digest: ask for node in steps for digest, ask in self._keys.files(node).items()}
         listing = self._listings.get(source)
-        return self._records.files(source) if listing is None else readable(listing)
+        return self._records.files(source) if listing is None else listing()

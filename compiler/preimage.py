@@ -74,17 +74,15 @@ def preimage_of(graph: Graph, keys: Keys, node: Node, mark: Callable[[str, str],
         pairs = operation["env"]
         env = [[name, f"{MASK}{mark(name, value)}" if is_secret_name(name) else value] for name, value in pairs]
         parts = {**parts, "operation": {**operation, "env": env}}
-    notes = tuple(_note(graph[name], keys.filesystem(name)) for name in node.inputs)
+    below = [graph[name] for name in node.inputs]
+    notes = tuple(InputNote(each.id, each.kind, each.text, keys.filesystem(each.id)) for each in below)
     return Preimage(keys.recipe(node.id), parts, notes, node.text, keys.own(node.id))
 
 
-def standing_on(preimage: Preimage, graph: Graph, keys: Keys, node: Node) -> Preimage | None:
-    """The same for those that stand on a step which itself ignores what is below, as COPY --link does; else None."""
-    filesystem = keys.filesystem(node.id)
-    if filesystem == preimage.recipe:
-        return None
+def standing_on(preimage: Preimage, keys: Keys, node: Node) -> Preimage:
+    """The same for those that stand on a step which itself ignores what is below, as COPY --link does."""
     rootfs = keys.filesystem(node.inputs[ROOTFS])
-    return preimage._replace(recipe=filesystem, parts={**preimage.parts, "rootfs": rootfs})
+    return preimage._replace(recipe=keys.filesystem(node.id), parts={**preimage.parts, "rootfs": rootfs})
 
 
 def image_preimage(node: Node, keys: Keys) -> Preimage:
@@ -94,7 +92,3 @@ def image_preimage(node: Node, keys: Keys) -> Preimage:
     operation = {"is": "Image", "name": source.name, "digest": source.digest}
     parts = {"operation": operation, "platform": "", "sources": [], "rootfs": ""}
     return Preimage(keys.recipe(node.id), parts, (), node.text, "")
-
-
-def _note(node: Node, recipe: str) -> InputNote:
-    return InputNote(node.id, node.kind, node.text, recipe)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cache import encoding
 from cache.build_record import BuildRecord, find_build
 from compiler.definition_file import file_key
-from compiler.graph import ImageSource
+from compiler.graph import ROOTFS, ImageSource
 from compiler.preimage import MASK, Preimage, image_preimage, preimage_of, read_preimage, standing_on
 from worker import file_list
 
@@ -122,15 +122,14 @@ class StepRecords:
     def _linked(self, node: Node) -> Preimage | None:
         """What the filesystem's key is made of where that is not the recipe key of its last step."""
         while node.kind == "stage":
-            node = self._graph[node.inputs[0]]
+            node = self._graph[node.inputs[ROOTFS]]
         if not node.is_step or self._keys.filesystem(node.id) == self._keys.recipe(node.id):
             return None
-        return standing_on(self.preimage(node), self._graph, self._keys, node)
+        return standing_on(self.preimage(node), self._keys, node)
 
     def filesystem_preimage(self, node: Node) -> Preimage:
         """What the key of the step's whole filesystem is made of now."""
-        preimage = self.preimage(node)
-        return standing_on(preimage, self._graph, self._keys, node) or preimage
+        return self._linked(node) or self.preimage(node)
 
     def _mark(self, name: str, value: str) -> str:
         from compiler.secret_marks import SecretMarks
@@ -186,11 +185,10 @@ class StepRecords:
         rows += [each.encode() for each in map(self._linked, below) if each is not None]
         images = [each for each in below if isinstance(each.definition, ImageSource)]
         rows += [image_preimage(image, self._keys).encode() for image in images]
-        for digest, listing in self._keys.files(node):
-            if digest and self._store.get("preimages", f"source:{digest}") is None:
-                files = file_list.readable(listing)
-                if files is not None:
-                    rows.append(("preimages", f"source:{digest}", file_list.encode(files)))
+        for digest, list_files in self._keys.files(node).items():
+            source = f"source:{digest}"
+            if self._store.get("preimages", source) is None and (files := list_files()) is not None:
+                rows.append(("preimages", source, file_list.encode(files)))
         return rows
 
     def built(self, build: str, places: Mapping[str, Place]) -> Row:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from cache import encoding
 from cache.digest import Digest
 from cache.entry import FILE
 from cache.errors import StoreProblem, UsageError
-from cache.result import Layer
 from cache.store import Batch, NewFile
+from compiler.fetched_layers import find_fetched, keep_fetched
 from compiler.git_words import is_git
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cache.result import Layer
     from cache.store import Store
     from compiler.git_source import GitRepositories
     from compiler.http_files import HttpFiles
@@ -106,17 +106,14 @@ class RemoteContexts:
         from worker.archive import is_tar
 
         key = f"archive:{digest}"
-        record = self._store.get("fetches", key)
-        if record is not None:
-            layer = Layer.from_json(encoding.parse(record))
-            if layer.tar is not None and self._store.has_blob(layer.tar):
-                return layer
+        known = find_fetched(self._store, key)
+        if known is not None:
+            return known
         path = self._store.blob_path(digest)
         if not is_tar(_chunks(path)):
             return None
         layer, batch = self._library.write_layer(lambda fd: import_layer(decompress(_chunks(path)), fd))
-        row = ("fetches", key, encoding.canonical(layer.to_json()))
-        self._store.submit(batch._replace(records=(*batch.records, row)))  # type: ignore[arg-type]  # a literal
+        keep_fetched(self._store, key, layer, batch)
         return layer
 
 

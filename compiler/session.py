@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from cache.errors import UsageError
@@ -111,12 +111,13 @@ class Session:
 
     def forecast(self, slots: int) -> Forecast:
         """What a build would do with as many steps at the same time."""
-        return self._forecaster().forecast(slots)._replace(changed=self.changed)
+        return self._forecaster.forecast(slots)._replace(changed=self.changed)
 
     def explain(self, node: Node) -> Explained:
         """What is different from the nearest earlier build of a step."""
-        return self._forecaster().explain(node)
+        return self._forecaster.explain(node)
 
+    @cached_property
     def _forecaster(self) -> Forecaster:
         from compiler.forecaster import Forecaster  # what only explains, a build with nothing to do need not import
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from cache import encoding
-from cache.build_record import BuildRecord
+from cache.build_record import newest_builds
 from cache.errors import EnvironmentProblem, UsageError
 from cache.result import Result
 from compiler.dockerfile.errors import did_you_mean
@@ -14,7 +13,7 @@ from compiler.dockerfile.errors import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cache.build_record import NodeRecord
+    from cache.build_record import BuildRecord, NodeRecord
     from cache.digest import Digest
     from cache.store import Store
 
@@ -43,7 +42,7 @@ class StepLog(NamedTuple):
 
 def last_build(store: Store, file: str, target: str = "") -> BuildRecord | None:
     """The newest build of a file (`file_key`) that is remembered, of any target if none is given."""
-    of_file = (build for build in _builds(store) if build.file == file)
+    of_file = (build for build in newest_builds(store) if build.file == file)
     return next((build for build in of_file if not target or build.target == target.lower()), None)
 
 
@@ -84,7 +83,7 @@ def find_by_key(store: Store, text: str) -> StepLog | None:
     if not contents:
         return _failed(store, prefix)
     ((content, key),) = contents.items()
-    result = _result(store, content)
+    result = Result.parse(store.get("results", content) if content else None)
     found = next(((build, node) for build, node in _steps(store) if node.content == content), None)
     if result is None:
         return None if found is None else _of_node(store, *found)
@@ -103,7 +102,8 @@ def require_kept(store: Store, found: StepLog) -> None:
 
 def _of_node(store: Store, build: BuildRecord, node: NodeRecord) -> StepLog:
     time, made_by = build.started, build.made_by
-    result = _result(store, node.content) if node.status in ("cached", "ran") else None
+    finished = node.content and node.status in ("cached", "ran")
+    result = Result.parse(store.get("results", node.content)) if finished else None
     # The result of today may be another build's.
     if result is not None and result.log == node.log:
         time, made_by = result.made_at, result.made_by
@@ -120,25 +120,8 @@ def _failed(store: Store, prefix: str) -> StepLog | None:
     return None
 
 
-def _builds(store: Store) -> Iterator[BuildRecord]:
-    """All that are remembered, newest first."""
-    for key, record in reversed(store.scan("builds")):
-        build = BuildRecord.parse(key, record)
-        if build is not None:
-            yield build
-
-
 def _steps(store: Store) -> Iterator[tuple[BuildRecord, NodeRecord]]:
-    return ((build, node) for build in _builds(store) for node in build.nodes)
-
-
-def _result(store: Store, content: str) -> Result | None:
-    """What is kept under a content key; None if it is gone, or damaged."""
-    record = store.get("results", content) if content else None
-    try:
-        return None if record is None else Result.from_json(encoding.parse(record))
-    except encoding.UNREADABLE:
-        return None
+    return ((build, node) for build in newest_builds(store) for node in build.nodes)
 
 
 def _name(node: NodeRecord) -> str:

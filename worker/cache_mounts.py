@@ -24,14 +24,15 @@ from typing import TYPE_CHECKING
 
 from cache import encoding, lease
 from cache.errors import EnvironmentProblem
+from cache.named_lock import lock_name
 from cache.run_dir import remove_tree
+from cache.store import MOUNTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from worker.operation import Mount
 
-MOUNTS = "mounts"
 MAX_PRIVATE = 1000
 """Private directories of one id; each stands for a step that ran at the same time as the others."""
 
@@ -109,16 +110,10 @@ def hold(store: str, name: str, cancelled: Callable[[], bool]) -> int | None:
     path = os.path.join(store, MOUNTS, f"{name}.use")
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     while not cancelled():
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            if os.path.samestat(os.stat(path), os.fstat(fd)):
-                return fd
+            return lock_name(path, fcntl.LOCK_SH)
         except BlockingIOError:
             time.sleep(lease.POLL_SECONDS)  # it is being removed
-        except FileNotFoundError:
-            pass  # it was
-        os.close(fd)
     return None
 
 

@@ -6,7 +6,6 @@ import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from cache.entry import DIRECTORY
-from cache.errors import BuildgraphError
 from worker.selection import select
 
 if TYPE_CHECKING:
@@ -99,11 +98,3 @@ def compare(old: Iterable[Listed], new: Iterable[Listed]) -> FileChanges:
         changed=tuple(pair for pair in both if pair[0] != pair[1]._replace(mode=pair[0].mode)),
         modes=tuple(pair for pair in both if pair[0] == pair[1]._replace(mode=pair[0].mode)),
     )
-
-
-def readable(ask: Callable[[], list[Listed]]) -> list[Listed] | None:
-    """The list, or None where the files cannot be had: what explains a build must not break it."""
-    try:
-        return ask()
-    except BuildgraphError:
-        return None

@@ -12,13 +12,13 @@ from cache.entry import BLOCK, CHARACTER, FILE, Entry
 from cache.errors import EnvironmentProblem
 from cache.index import Index
 from cache.run_dir import remove_tree
+from cache.store import SNAPSHOTS
 from worker.extract import extract
 
 if TYPE_CHECKING:
     from cache.result import Layer
     from worker.library import LayerLibrary
 
-SNAPSHOTS = "snapshots"
 HARMLESS_DEVICES = frozenset({(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2)})
 """null, zero, full, random, urandom, tty, console, ptmx: what every container has in its own /dev. The system call
 filter lets a step make the same."""

@@ -24,7 +24,7 @@ def variation(store: Store, library: LayerLibrary, key: str, layer: Layer) -> tu
 
     Of an action that was seen to vary once, what is known of it, also if this time it did not. Else ().
     """
-    earlier = _result(store, key)
+    earlier = Result.parse(store.get("results", key))
     if earlier is None:
         return (UNKNOWN,) if _evicted_content(store, key) not in ("", layer.content) else ()
     if earlier.layer is None or earlier.layer.content == layer.content:
@@ -42,13 +42,6 @@ def compare(old: Index, new: Index) -> tuple[str, ...]:
     paths = {path for path, _ in before.keys() ^ after.keys()}
     paths |= {path for path, kind in before.keys() & after.keys() if before[path, kind] != after[path, kind]}
     return tuple(sorted(paths)[:MAX_VARIES])
-
-
-def _result(store: Store, key: str) -> Result | None:
-    record = store.get("results", key)
-    with contextlib.suppress(*encoding.UNREADABLE):
-        return None if record is None else Result.from_json(encoding.parse(record))
-    return None
 
 
 def _evicted_content(store: Store, key: str) -> str:

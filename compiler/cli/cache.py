@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cache.errors import EnvironmentProblem, UsageError
 from cache.lmdb_store import LmdbStore
@@ -59,7 +59,8 @@ def _run(parsed: argparse.Namespace, directory: str) -> int:
     return code
 
 
-def _command(name: str):  # type: ignore[no-untyped-def]  # a module
+def _command(name: str) -> Any:
+    """The module of a subcommand, imported when it is called."""
     return __import__(f"compiler.cli.cache_{name}", fromlist=["run"])
 
 

@@ -11,6 +11,7 @@ from cache.size_text import bytes_text
 from cache.stocktaking import take_inventory
 from compiler.cli.streams import say
 from compiler.cli.table import table
+from compiler.progress.text import age_text
 
 if TYPE_CHECKING:
     import argparse
@@ -86,7 +87,7 @@ def _items(inventory: Inventory) -> str:
     now = time.time()
     rows = [("SIZE", "KIND", "LAST USE", "BUILDS", "MAKE", "IMAGES", "KEY", "WHAT")]
     for item in sorted(inventory.items, key=lambda item: (-inventory.size(item), item.key)):
-        last = age_text(now - item.last) if item.last else ""
+        last = f"{age_text(now - item.last)} ago" if item.last else ""
         images = item.images[0] if len(item.images) == 1 else str(len(item.images) or "")
         rows.append(
             (bytes_text(inventory.size(item)), item.kind, last, str(item.uses),
@@ -123,11 +124,3 @@ def short_key(item: Item) -> str:
     """As much of a key as `log` and people need."""
     kind, _, name = item.key.partition(":")
     return name[:12] if kind == "result" else name.removeprefix("sha256:")[:12] if kind == "layer" else name[:24]
-
-
-def age_text(seconds: float) -> str:
-    """`3 h ago`."""
-    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds // length:.0f} {unit} ago"
-    return f"{max(0.0, seconds):.0f} s ago"

@@ -6,15 +6,16 @@ import re
 import time
 from typing import TYPE_CHECKING
 
+from cache.disk_usage import disk_bytes
 from cache.errors import UsageError
 from cache.inventory import KINDS
 from cache.prune import Filters, Limits, Pruned, holder_text, prune
 from cache.size_text import bytes_text, parse_size
-from compiler.cli.cache_du import age_text, short_key
-from compiler.cli.gc_policy import age, disk_bytes
+from compiler.cli.cache_du import short_key
+from compiler.cli.gc_policy import age
 from compiler.cli.streams import say
 from compiler.cli.table import table
-from compiler.progress.text import printable
+from compiler.progress.text import age_text, printable
 
 if TYPE_CHECKING:
     import argparse
@@ -118,7 +119,7 @@ def _listed(pruned: Pruned, *, dry_run: bool, everything: bool) -> str:
     rows = [("WOULD GO" if dry_run else "WENT", "SIZE", "LAST USE", "VALUE", "KEY", "WHAT")]
     shown = pruned.going if everything else sorted(pruned.going, key=lambda each: -each.freed)[:SHOWN]
     for each in shown:
-        last = age_text(now - each.item.last) if each.item.last else ""
+        last = f"{age_text(now - each.item.last)} ago" if each.item.last else ""
         worth = f"{each.value * (1 << 20):.3g}"
         rows.append((each.item.kind, bytes_text(each.freed), last, worth, short_key(each.item), each.item.title))
     text = table(rows, right=(1, 3))

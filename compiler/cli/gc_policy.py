@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import TYPE_CHECKING, Any
 
 from cache.collect import GcPolicy
+from cache.disk_usage import disk_bytes
 from cache.errors import UsageError
 from cache.size_text import parse_size
 from compiler.dockerfile.durations import parse_duration
@@ -69,11 +69,3 @@ def age(text: str) -> float:
     if total < 0:
         raise ValueError(f"{text[:60]!r} is no age such as 24h or 7d")
     return total
-
-
-def disk_bytes(directory: str) -> int:
-    """Of the disk that a directory is on, or will be."""
-    while not os.path.exists(directory) and os.path.dirname(directory) != directory:
-        directory = os.path.dirname(directory)
-    disk = os.statvfs(directory)
-    return disk.f_blocks * disk.f_frsize

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -17,8 +16,9 @@ from cache.store import Batch
 from compiler.cli import settings
 from compiler.cli.options import Parser
 from compiler.cli.streams import say
+from compiler.cli.table import table
 from compiler.dockerfile.errors import did_you_mean
-from compiler.progress.text import printable, printable_lines, size_text
+from compiler.progress.text import age_text, printable, printable_lines, size_text
 from worker.library import LayerLibrary
 
 if TYPE_CHECKING:
@@ -116,12 +116,11 @@ def _list(store: LmdbStore, images: Images) -> None:
         if image is None:
             sys.stderr.write(printable_lines(f"WARNING: what the store says of the image {name} cannot be read") + "\n")
             continue
-        image_id = hashlib.sha256(image.config.to_json()).hexdigest()[:12]
+        image_id = image.config.image_id.removeprefix("sha256:")[:12]
         layers = str(len(image.layers))
-        rows.append((printable(name), image_id, printable(image.platform), layers, _size(library, image), _age(image)))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    say("".join(f"{line}\n" for line in lines))
+        age = age_text(time.time() - image.made_at)
+        rows.append((name, image_id, image.platform, layers, _size(library, image), age))
+    say(table(rows))
 
 
 def _size(library: LayerLibrary, image: StoredImage) -> str:
@@ -129,14 +128,6 @@ def _size(library: LayerLibrary, image: StoredImage) -> str:
     tars = [library.known(layer).tar for layer in image.layers]
     known = [tar.size for tar in tars if tar is not None]
     return size_text(sum(known)) if len(known) == len(tars) else "?"
-
-
-def _age(image: StoredImage) -> str:
-    seconds = max(0.0, time.time() - image.made_at)
-    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds // size:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def _export(

@@ -65,7 +65,7 @@ def deliver(
         if len(images) > 1:
             raise UsageError("--load takes one platform at a time")
         load(images[0], session, reporter)
-    image_id = sha256(images[0].config.to_json())
+    image_id = images[0].config.image_id
     if len(images) > 1:
         # Several images have no config in common: what names them all is the index, if one was written.
         image_id = next((one.digest for one in exported if one.digest), image_id)
@@ -133,13 +133,6 @@ def _metadata(image_id: str, tags: tuple[Reference, ...], exported: list[Exporte
     if tags:
         found["image.name"] = ",".join(str(tag) for tag in tags)
     return found
-
-
-def sha256(data: bytes) -> str:
-    """`sha256:…` of an image's config, which is its id."""
-    import hashlib
-
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def write_file(path: str, text: str) -> None:

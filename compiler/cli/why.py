@@ -12,9 +12,8 @@ from cache.store import Batch
 from compiler.cli.options import Parser, add_build_options, read_request
 from compiler.cli.streams import say
 from compiler.dockerfile.errors import did_you_mean
-from compiler.explain import ago
 from compiler.forecast import DEPENDS, HIT
-from compiler.progress.text import printable
+from compiler.progress.text import age_text, printable
 from compiler.session import Session
 from compiler.why import Miss, last_miss
 
@@ -94,7 +93,7 @@ def _text(node: Node, outlook: Outlook | None, miss: Miss | None) -> str:
 def _planned(outlook: Outlook) -> list[str]:
     if outlook.status == HIT and outlook.result is not None:
         result = outlook.result
-        when = ago(max(0.0, time.time() - result.made_at))
+        when = f"{age_text(time.time() - result.made_at)} ago"
         found = "its recipe is known" if outlook.why.reason.value == "same-recipe" else outlook.why.text
         made = f"made {when} by {printable(result.made_by)}, took {result.seconds:.1f} s"
         return [f"  cached: {printable(found)}; {made}"]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from compiler.export.manifest import sha256
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -31,4 +29,4 @@ class Exported(NamedTuple):
 
 def image_id(images: Sequence[BuiltImage]) -> str:
     """The `config_digest` of an output: only a single image has one."""
-    return sha256(images[0].config.to_json()) if len(images) == 1 else ""
+    return images[0].config.image_id if len(images) == 1 else ""

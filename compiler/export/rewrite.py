@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cache import encoding
 from cache.digest import OciDigest
 from cache.layer_rewriter import clamp
+from cache.naming import CLAMP
 from cache.result import Layer
 from cache.store import Batch
 
@@ -32,7 +33,7 @@ def clamped(image: BuiltImage, epoch: int, library: LayerLibrary, store: Store) 
 
 
 def _clamped(layer: Layer, epoch: int, library: LayerLibrary, store: Store) -> Layer:
-    key = f"clamp:{epoch}:{layer.diff_id}"
+    key = f"{CLAMP}{epoch}:{layer.diff_id}"
     record = store.get("outputs", key)
     if record is not None:
         found = Layer.from_json(encoding.parse(record))

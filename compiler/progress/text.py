@@ -39,6 +39,14 @@ def seconds_text(seconds: float) -> str:
     return f"{max(0.0, seconds):.1f}s"
 
 
+def age_text(seconds: float) -> str:
+    """`3 d`, `5 h`, `12 min`, `40 s`."""
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
+
+
 def size_text(size: int) -> str:
     """Decimal units, three digits or so, as docker has them: `812B`, `4.1kB`, `45.2MB`."""
     if size < 1000:

@@ -16,6 +16,8 @@ LABELS = {HIT: "hit", MISS: "run", DEPENDS: "depends"}
 NOTICEABLE = 0.2
 """Seconds, and share of the median, by which earlier runs must differ before their spread is worth room."""
 _DAY = 86400
+BOX_TITLE = 48
+"""Characters of an instruction in a box that grows with its text."""
 
 
 def one_line(text: str) -> str:
@@ -53,6 +55,13 @@ def about(outlook: Outlook) -> str:
     if outlook.seconds is None:
         return "?"
     return ("" if outlook.seconds < 0.05 else "~") + seconds_phrase(outlook.seconds)
+
+
+def boxed(outlook: Outlook) -> tuple[str, str]:
+    """The two lines of a node's box: what it is and what will happen to it; its instruction, cut."""
+    node = outlook.node
+    head = f"{node.id} · {LABELS[outlook.status]} {about(outlook)}".rstrip()
+    return head, cut(one_line(node.text or node.kind), BOX_TITLE)
 
 
 def spread(outlook: Outlook, dash: str = "–") -> str:

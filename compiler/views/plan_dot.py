@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from compiler.forecast import Forecast, Outlook
 
 FILL = {HIT: "#d7f0dd", MISS: "#ffe0b0", DEPENDS: "#d6e9f8"}
-TITLE, TOOLTIP = 48, 300
-"""Characters of an instruction in a box, and of what a pointer over it shows."""
+TOOLTIP = 300
+"""Characters of what a pointer over a box shows."""
 
 
 def render(forecast: Forecast, target: str) -> str:
@@ -39,10 +39,9 @@ def render(forecast: Forecast, target: str) -> str:
 
 def _node(outlook: Outlook, target: str, critical: set[str]) -> str:
     node = outlook.node
-    title = phrases.cut(phrases.one_line(node.text or node.kind), TITLE)
-    label = f"{node.id} · {phrases.LABELS[outlook.status]} {phrases.about(outlook)}".rstrip()
     tooltip = phrases.cut(phrases.one_line(f"{node.text} - {outlook.why.text}"), TOOLTIP)
-    words = [f"label={quoted(label, title)}", f'fillcolor="{FILL[outlook.status]}"', f"tooltip={quoted(tooltip)}"]
+    label = quoted(*phrases.boxed(outlook))
+    words = [f"label={label}", f'fillcolor="{FILL[outlook.status]}"', f"tooltip={quoted(tooltip)}"]
     if node.id in critical:
         words.append("penwidth=2.5")
     if node.id == target:

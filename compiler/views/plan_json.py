@@ -42,7 +42,6 @@ def render(forecast: Forecast, target: str, platform: str) -> str:
 
 def _node(outlook: Outlook) -> dict[str, Any]:
     node, expected, result = outlook.node, outlook.expected, outlook.result
-    layer = result.layer if result is not None else None
     return {
         "id": node.id,
         "kind": node.kind,
@@ -60,7 +59,7 @@ def _node(outlook: Outlook) -> dict[str, Any]:
         "expected_low": None if expected is None else _round(expected.low),
         "expected_high": None if expected is None else _round(expected.high),
         "expected_runs": 0 if expected is None else expected.runs,
-        "bytes": layer.tar.size if layer is not None and layer.tar is not None else None,
+        "bytes": result.size if result is not None else None,
         "moved_bytes": outlook.moved,
         "where": LOCAL if result is not None else None,
         "made_at": None if result is None else _round(result.made_at),

@@ -11,7 +11,6 @@ from compiler.views.arrange import arrange, critical_edges
 if TYPE_CHECKING:
     from compiler.forecast import Forecast, Outlook
 
-TITLE = 48
 _STYLES = (
     f"classDef {HIT} fill:#d7f0dd,stroke:#3c8d57,color:#111",
     f"classDef {MISS} fill:#ffe0b0,stroke:#b06a00,color:#111",
@@ -46,10 +45,7 @@ def render(forecast: Forecast, target: str) -> str:
 
 
 def _node(outlook: Outlook, numbers: dict[str, str]) -> str:
-    node = outlook.node
-    title = phrases.cut(phrases.one_line(node.text or node.kind), TITLE)
-    head = f"{node.id} · {phrases.LABELS[outlook.status]} {phrases.about(outlook)}".rstrip()
-    return f"{numbers[node.id]}[{label(head, title)}]:::{outlook.status}"
+    return f"{numbers[outlook.node.id]}[{label(*phrases.boxed(outlook))}]:::{outlook.status}"
 
 
 def label(*lines: str) -> str:

@@ -34,7 +34,7 @@ class Known:
         self._preimages = {each.recipe: each for each in preimages}
         self._files = files or {}
 
-    def preimage(self, recipe: str) -> Preimage | None:
+    def earlier(self, recipe: str) -> Preimage | None:
         return self._preimages.get(recipe)
 
     def files(self, source: str) -> list[Listed] | None:

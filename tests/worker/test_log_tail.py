@@ -6,27 +6,19 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache.digest import Digest
-from cache.lmdb_store import LmdbStore
 from cache.store import Batch
 from worker.log_tail import POLL_BYTES, LogTail
 from worker.output import MEMORY_LIMIT, Output
 from worker.shown_lines import LINE_LIMIT, SHOWN_LINES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LmdbStore]:
-    opened = LmdbStore(str(tmp_path_factory.mktemp("store")))
-    yield opened
-    opened.close()
+    from cache.lmdb_store import LmdbStore
 
 
 def keep(store: LmdbStore, data: bytes) -> Digest:

@@ -15,15 +15,8 @@ from cache.lmdb_store import LmdbStore
 from worker.output import LINE_LIMIT, MEMORY_LIMIT, REDACTED, TAIL_LINES, Output
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LmdbStore]:
-    opened = LmdbStore(str(tmp_path_factory.mktemp("store")))
-    yield opened
-    opened.close()
 
 
 def feed(output: Output, pieces: Sequence[bytes]) -> None:
