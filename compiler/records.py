@@ -182,9 +182,9 @@ class StepRecords:
         if value != known:
             rows.append(("places", key, value))
         for digest, list_files in self._keys.files(node).items():
-            key = f"source:{digest}"
-            if self._store.get("preimages", key) is None and (files := list_files()) is not None:
-                rows.append(("preimages", key, file_list.encode(files)))
+            source = f"source:{digest}"
+            if self._store.get("preimages", source) is None and (files := list_files()) is not None:
+                rows.append(("preimages", source, file_list.encode(files)))
         return rows
 
     def built(self, build: str, places: Mapping[str, Place]) -> Row:
