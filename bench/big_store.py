@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,14 +21,15 @@ from cache import encoding
 from cache.digest import Digest
 from cache.lmdb_store import LmdbStore
 from cache.result import Layer, Result
-from cache.store import Batch, NewFile
+from cache.store import TABLES, Batch, NewFile
 from cache.usage import Usage, project_key, project_record, result_key
 
 if TYPE_CHECKING:
     from cache.store import Table
 
-RESULTS = 24_000
-"""Each with a recipe, a use and a note of what the recipe was made of."""
+RESULTS = 20_000
+"""Each with a recipe, a use, a note of what the recipe was made of and one of its operation: with the layers some
+102,000 records."""
 TARS = 2000
 TAR_BYTES = 5 << 20
 LIMITS = {"plan": 0.150, "prune to half": 10.0, "prune to half, MB": 300.0, "cache du, MB": 300.0}
@@ -43,8 +45,8 @@ class Figure(NamedTuple):
     limit: float | None
 
 
-def fill(directory: str, results: int = RESULTS, tars: int = TARS) -> None:
-    """Make the store: 4 records a result, 5 for one with a layer, in batches of many."""
+def fill(directory: str, results: int = RESULTS, tars: int = TARS) -> int:
+    """Make the store: 5 records a result, 6 for one with a layer, in batches of many. How many records."""
     store = LmdbStore(directory)
     store.start_writer()
     now = time.time()
@@ -76,10 +78,21 @@ def fill(directory: str, results: int = RESULTS, tars: int = TARS) -> None:
                 ("results", content, encoding.canonical(result.to_json())),
                 ("recipes", recipe, content.encode()),
                 ("uses", result_key(content), use.encode()),
-                ("preimages", recipe, os.urandom(200)),
+                ("preimages", recipe, note(number)),
+                ("places", f"op:{recipe[:32]}", encoding.canonical({"seconds": [1.5], "recipe": recipe, "file": "f"})),
             ]
         store.submit(Batch(blobs=blobs, files=tuple(files), records=tuple(records)))
+    store.commit(Batch())
+    with store.view() as view:
+        count = sum(view.count(table) for table in TABLES)
     store.close()
+    return count
+
+
+def note(number: int) -> bytes:
+    """As large as what a RUN's recipe is made of, and standing on another step."""
+    names = [encoding.key("source", number), encoding.key("recipe", number - 1)]
+    return zlib.compress(encoding.canonical([{"operation": f"step {number} " * 20}, names, os.urandom(40).hex()]), 1)
 
 
 def project(directory: Path) -> Path:
@@ -115,8 +128,7 @@ def measure(place: Path, results: int = RESULTS, tars: int = TARS) -> list[Figur
     context = str(project(place / "project"))
     store, empty = str(place / "store"), str(place / "empty")
     LmdbStore(empty).close()
-    fill(store, results, tars)
-    figures = []
+    figures = [Figure("records", fill(store, results, tars), None)]
     for name, where in (("plan, empty store", empty), ("plan", store)):
         times = [run(where, "plan", context)[0] for _ in range(PLANS)][1:]
         figures.append(Figure(name, statistics.median(times), LIMITS.get(name)))

@@ -118,9 +118,3 @@ def newest_builds(store: Store) -> Iterator[BuildRecord]:
         build = BuildRecord.parse(key, record)
         if build is not None:
             yield build
-
-
-def find_build(store: Store, key: str) -> BuildRecord | None:
-    """The build of this key; None if it is not remembered any more."""
-    record = store.get("builds", key)
-    return None if record is None else BuildRecord.parse(key, record)

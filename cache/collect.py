@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from cache.disk_usage import TookTooLong, disk_bytes, free_bytes
 from cache.errors import BuildgraphError
+from cache.readers import READERS
+from cache.size_text import bytes_text
 
 if TYPE_CHECKING:
     from cache.lmdb_store import LmdbStore
+    from cache.prune import Limits, Pruned
 
 DAY = 86_400.0
 """So often everything is looked at, also what is not counted as it is written, such as cache mounts."""
@@ -19,12 +23,16 @@ SLACK = 0.9
 
 class GcPolicy(NamedTuple):
     """max_used: bytes of the store; None: half of its disk. min_free: bytes of the disk that stay free. unused_for:
-    seconds after which what no build used goes; None: never for that reason alone."""
+    seconds after which what no build used goes; None: never for that reason alone. The texts are what whoever set
+    them wrote, for whoever asks why something went; "" if nobody did."""
 
     enabled: bool = True
     max_used: int | None = None
     min_free: int | None = None
     unused_for: float | None = None
+    max_used_text: str = ""
+    min_free_text: str = ""
+    unused_for_text: str = ""
 
 
 RETRY_SECONDS = 600.0
@@ -63,21 +71,24 @@ def collect_after_build(store: LmdbStore, policy: GcPolicy, deadline_seconds: fl
 
 def _collect(store: LmdbStore, policy: GcPolicy, max_used: int, deadline: float) -> str | None:
     from cache.prune import Filters, Limits, prune
-    from cache.size_text import bytes_text
 
     now = time.time()
+    began = _opened_at(store)
     # With a limit of what is there now nothing goes, but all is counted, and records that nothing needs do go.
     passes = [(Filters(), Limits(max_used=1 << 62))]
     if policy.unused_for is not None:
-        rule = f"unused for {policy.unused_for / DAY:.3g} days, as the policy says"
-        passes = [(Filters(unused_since=now - policy.unused_for, rule=rule), Limits())]
-    passes.append((Filters(), Limits(int(max_used * SLACK), policy.min_free)))
+        text = policy.unused_for_text or f"{policy.unused_for / DAY:.3g} days"
+        passes = [(Filters(unused_since=now - policy.unused_for, rule=f"unused for {text}"), Limits())]
+    used_text = policy.max_used_text or ("half of its disk" if policy.max_used is None else "")
+    limits = Limits(max_used, policy.min_free, used_text, policy.min_free_text, SLACK)
+    passes.append((Filters(), limits))
     items = freed = waiting = 0
-    for number, (filters, limits) in enumerate(passes):
+    notes: list[str] = []
+    for number, (filters, limit) in enumerate(passes):
         if number and not _state(store, policy, max_used).over:
             break
         try:
-            pruned = prune(store, filters, limits, deadline=deadline)
+            pruned = prune(store, filters, limit, deadline=deadline, keep_since=began)
         except TookTooLong:
             # Not at the end of each build again: when a tenth more was written, or tomorrow.
             with store.transaction() as view:
@@ -86,10 +97,32 @@ def _collect(store: LmdbStore, policy: GcPolicy, max_used: int, deadline: float)
         items += len(pruned.going)
         freed += pruned.reclaimed.bytes
         waiting = pruned.reclaimed.waiting
-    if not items:
-        return None
-    line = f"cleaned up the cache: {items} {'item' if items == 1 else 'items'}, {bytes_text(freed)} came back"
-    return f"{line}, {bytes_text(waiting)} will when other builds have ended" if waiting else line
+        if number:
+            notes = _over(pruned, limits)
+    lines = []
+    if items:
+        count = "1 item" if items == 1 else f"{items} items"
+        lines.append(f"cleaned up the cache: {count}, {bytes_text(freed)} came back")
+        if waiting:
+            lines.append(f"{bytes_text(waiting)} will when other builds have ended")
+    return ", ".join([*lines, *notes]) or None
+
+
+def _over(pruned: Pruned, limits: Limits) -> list[str]:
+    """What there is to say of limits that do not hold."""
+    recent, rules = bytes_text(pruned.recent), " and ".join(limits.rules)
+    if pruned.alone:
+        return [f"this build alone uses {recent}, but the policy says that {rules}"]
+    if pruned.short:
+        short, pinned = bytes_text(pruned.short), bytes_text(pruned.pinned)
+        return [f"so that {rules} another {short} had to go, but named images keep {pinned}, this build {recent}"]
+    return []
+
+
+def _opened_at(store: LmdbStore) -> float:
+    """When this process opened the store, in whole seconds since the epoch: what was used since then this build, or
+    one beside it, used."""
+    return float(int(os.stat(os.path.join(store.directory, READERS, store.reader)).st_mtime))
 
 
 def _max_used(store: LmdbStore, policy: GcPolicy) -> int:

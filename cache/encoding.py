@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from blake3 import blake3
 
 from cache.errors import StoreProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 KEY_VERSION = 1
 """Enters every key; raise it when the meaning of anything in a key changes, and all old keys miss."""
@@ -25,6 +28,15 @@ def canonical(value: Any) -> bytes:
 def key(purpose: str, value: Any) -> str:
     """BLAKE3 hex over the purpose, the version and the value; purposes keep unlike keys apart."""
     return blake3(canonical([purpose, KEY_VERSION, value])).hexdigest()
+
+
+def key_of_encoded(purpose: str, fields: Mapping[str, bytes]) -> str:
+    """`key` of a mapping whose values are `canonical` already, so that what several keys count is encoded once.
+
+    purpose, names: plain ASCII.
+    """
+    body = b",".join(b'"%s":%s' % (name.encode("ascii"), fields[name]) for name in sorted(fields))
+    return blake3(b'["%s",%d,{%s}]' % (purpose.encode("ascii"), KEY_VERSION, body)).hexdigest()
 
 
 def parse(data: bytes | memoryview) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cache import encoding
 from cache.condemned import condemn_unnamed
 from cache.names import named_images
-from cache.naming import CLAMP, blobs_in, hashes_in, layer_in
+from cache.naming import CLAMP, blobs_in, layer_in
 from cache.usage import layer_key
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def evict(view: View, files: BlobFiles, orders: Mapping[str, Order], orphans: It
     eviction.drop_layers()
     candidates = eviction.blobs | set(orphans)
     condemned = condemn_unnamed(view, candidates)
-    _trim_notes(view)
+    trim_notes(view)
     return Gone(frozenset(eviction.gone), condemned)
 
 
@@ -103,23 +103,16 @@ class _Eviction:
         if diff_id:
             self._layers.add(diff_id)
         if table == "results":
-            note = [self._now, order.rule, order.size, _content(record)]
-            self._view.put("evictions", name, encoding.canonical(note))
+            note_eviction(self._view, name, self._now, order, _content(record))
         return True
 
     def _drop_recipes(self, contents: set[str]) -> None:
-        """With the notes of what the recipes were made of, and the file lists that only these name."""
+        """The notes of what they were made of stay, as `cache.remembered` says: why a step runs again is asked then."""
         if not contents:
             return
         keys = [key for key, value in self._view.scan("recipes") if value.decode("ascii", "replace") in contents]
-        lists: set[str] = set()
         for key in keys:
             self._view.delete("recipes", key)
-            value = self._view.get("preimages", key)
-            if value is not None:
-                self._view.delete("preimages", key)
-                lists |= hashes_in(value)
-        drop_file_lists(self._view, lists)
 
     def drop_layers(self) -> None:
         """Layers whose last holder went, and what was made from them."""
@@ -164,17 +157,9 @@ class _Eviction:
         return self._view.delete(table, key)
 
 
-def drop_file_lists(view: View, hashes: set[str]) -> int:
-    """Drop those of the lists of files that nothing names any more; how many."""
-    wanted = {name for name in hashes if view.get("preimages", f"source:{name}") is not None}
-    if not wanted:
-        return 0
-    for key, value in view.scan("preimages"):
-        if not wanted:
-            break
-        if not key.startswith("source:"):
-            wanted -= hashes_in(value)
-    return sum(view.delete("preimages", f"source:{name}") for name in wanted)
+def note_eviction(view: View, name: str, now: float, order: Order, content: str) -> None:
+    """Remember why a result went. name: its content key. content: of its layer, as far as that can be trusted."""
+    view.put("evictions", name, encoding.canonical([int(now), order.rule, order.size, content]))
 
 
 def _content(record: bytes) -> str:
@@ -186,7 +171,8 @@ def _content(record: bytes) -> str:
         return ""
 
 
-def _trim_notes(view: View) -> None:
+def trim_notes(view: View) -> None:
+    """Forget the oldest notes beyond MAX_EVICTIONS."""
     excess = view.count("evictions") - MAX_EVICTIONS
     if excess > 0:
         notes = sorted((_when(value), key) for key, value in view.scan("evictions"))

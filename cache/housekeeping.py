@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 from cache import encoding
 from cache.build_record import BuildRecord
-from cache.evict import drop_file_lists
 from cache.names import named_images
-from cache.naming import hashes_in
+from cache.remembered import SOURCE, drop_file_lists, forgotten_notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,16 +26,8 @@ def tidy(view: View, now: float, *, stats: bool = False) -> int:
     """In a transaction that writes; how many records went. stats: also what scans of contexts found."""
     known, dropped = _builds(view, now)
     dropped += _delete(view, "recipes", _without_result(view))
-    unknown = [
-        key
-        for key, _ in view.scan("preimages")
-        if not key.startswith("source:") and key not in known and view.get("recipes", key) is None
-    ]
-    # An image's own key is no recipe of a step, but stands in the ones of the steps above it.
-    above = _named_above(view, set(unknown))
-    lost = [key for key in unknown if key not in above]
-    dropped += _delete(view, "preimages", lost)
-    dropped += drop_file_lists(view, {key[7:] for key, _ in view.scan("preimages", "source:")})
+    dropped += _delete(view, "preimages", forgotten_notes(view, known))
+    dropped += drop_file_lists(view, {key.removeprefix(SOURCE) for key, _ in view.scan("preimages", SOURCE)})
     dropped += _delete(view, "uses", [key for key, _ in view.scan("uses") if not _is_used(view, key)])
     images = {diff_id for image in named_images(view, lambda _: None) for diff_id, _ in image.layers}
     forms = [key for key, _ in view.scan("forms") if key not in images and view.get("layers", key) is None]
@@ -48,9 +39,9 @@ def tidy(view: View, now: float, *, stats: bool = False) -> int:
     return dropped
 
 
-def _builds(view: View, now: float) -> tuple[set[str], int]:
-    """Recipe keys in the builds that are kept, and how many went."""
-    known: set[str] = set()
+def _builds(view: View, now: float) -> tuple[dict[str, float], int]:
+    """Recipe keys in the builds that are kept, with when the newest of these began; and how many went."""
+    known: dict[str, float] = {}
     excess = view.count("builds") - MAX_BUILDS
     old = []
     for number, (key, record) in enumerate(view.scan("builds")):
@@ -58,7 +49,8 @@ def _builds(view: View, now: float) -> tuple[set[str], int]:
         if number < excess or build is None or build.started < now - MAX_AGE:
             old.append(key)
         else:
-            known |= {recipe for node in build.nodes for recipe in (node.recipe, node.before)}
+            # Oldest first, so that the newest counts.
+            known |= dict.fromkeys((key for node in build.nodes for key in (node.recipe, node.before)), build.started)
     return known, _delete(view, "builds", old)
 
 
@@ -68,16 +60,6 @@ def _without_result(view: View) -> list[str]:
         for key, value in view.scan("recipes")
         if view.get("results", value.decode("ascii", "replace")) is None
     ]
-
-
-def _named_above(view: View, keys: set[str]) -> set[str]:
-    """Those of the keys that a preimage of another key, which stays, names."""
-    found: set[str] = set()
-    if keys:
-        for key, value in view.scan("preimages"):
-            if key not in keys and not key.startswith("source:"):
-                found |= hashes_in(value) & keys
-    return found
 
 
 def _is_used(view: View, key: str) -> bool:

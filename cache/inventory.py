@@ -9,7 +9,7 @@ from cache.blob_files import INLINE_LIMIT
 from cache.digest import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 Kind = Literal["step", "base", "fetch", "mount", "prepared"]
 KINDS: tuple[Kind, ...] = ("step", "base", "fetch", "mount", "prepared")
@@ -99,6 +99,11 @@ class Inventory(NamedTuple):
     scratch: int
     reusable: int
 
+    @classmethod
+    def nothing(cls) -> Inventory:
+        """Of a store that does not exist."""
+        return cls([], array("q"), array("l"), 0, 0, 0, 0, 0)
+
     @property
     def used(self) -> int:
         """Bytes that are in use; what limits count."""
@@ -117,6 +122,23 @@ class Inventory(NamedTuple):
     def size(self, item: Item) -> int:
         """Its bytes, also those that others hold, too."""
         return item.own + sum(self.sizes[blob] for blob in item.blobs)
+
+    def held(self, items: Iterable[Item], *, own: bool = True) -> int:
+        """Bytes of some of the items, what several of them hold counted once. own: with their records, too."""
+        blobs: set[int] = set()
+        total = 0
+        for item in items:
+            blobs.update(item.blobs)
+            total += item.own if own else 0
+        return total + sum(self.sizes[blob] for blob in blobs)
+
+    def only(self, items: list[Item]) -> Inventory:
+        """As if there were nothing but these."""
+        holders = array("l", bytes(len(self.holders) * self.holders.itemsize))
+        for item in items:
+            for blob in item.blobs:
+                holders[blob] += 1
+        return Inventory(items, self.sizes, holders, 0, 0, 0, 0, 0)
 
     def kept_by_images(self) -> Iterator[Item]:
         return (item for item in self.items if item.images)

@@ -379,8 +379,10 @@ class LmdbStore:
         if self._failure is not None:
             raise self._failure
 
-    def discard(self, path: str) -> None:
-        """Delete something below `scratch` early; harmless if it is gone."""
+    def discard(self, path: str, blob: Digest | None = None) -> None:
+        """Delete something below `scratch` early; harmless if it is gone. blob: what it was committed as."""
+        if blob is not None:
+            self._mine.pop(blob, None)
         if os.path.lexists(path):
             remove_tree(path)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from cache.digest import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     import lmdb
 
@@ -66,6 +66,36 @@ class View:
             if key.startswith(prefix):
                 yield key, found
 
+    def get_multi(self, table: Table, raw: list[bytes]) -> dict[bytes, bytes]:
+        """Those of the records that exist. Keys as `raw_key` gives them, none longer than MAX_KEY: 0.5 µs each."""
+        # Bytes, says a transaction without buffers; its stubs do not know.
+        return dict(cast("list[tuple[bytes, bytes]]", self._txn.cursor(self._dbs[table]).getmulti(raw)))
+
+    def blob_multi(self, hashes: Iterable[str]) -> dict[str, bytes]:
+        """Those of the small blobs that exist."""
+        keys = [hash_.encode() for hash_ in hashes]
+        found = cast("list[tuple[bytes, bytes]]", self._txn.cursor(self._dbs[BLOBS]).getmulti(keys))
+        return {raw.decode(): value for raw, value in found}
+
+    def key_from(self, table: Table, key: str) -> str | None:
+        """The first key that is not less than this one; None if all are."""
+        cursor = self._txn.cursor(self._dbs[table])
+        if not cursor.set_range(raw_key(key)):
+            return None
+        return unpack(bytes(cursor.key()), bytes(cursor.value()))[0]
+
+    def scan_back(self, table: Table, prefix: str) -> Iterator[tuple[str, bytes]]:
+        """As `scan`, the last one first. prefix: short, and the keys below it, too."""
+        start = raw_key(prefix)
+        cursor = self._txn.cursor(self._dbs[table])
+        # Beyond the prefix and all that begin with it: no key has the byte 255, which UTF-8 does not know.
+        if not (cursor.prev() if cursor.set_range(start + b"\xff") else cursor.last()):
+            return
+        for raw, value in cursor.iterprev():
+            if bytes(raw[: len(start)]) != start:
+                return
+            yield unpack(bytes(raw), bytes(value))
+
     def blob(self, digest: Digest) -> bytes | None:
         """A small blob."""
         value = self._txn.get(digest.hash.encode(), db=self._dbs[BLOBS])
@@ -90,7 +120,10 @@ class View:
     # writing
 
     def put(self, table: Table, key: str, value: bytes) -> None:
-        self._txn.put(raw_key(key), packed(key, value), db=self._dbs[table])
+        raw = key.encode("utf-8", "surrogateescape")
+        if len(raw) > MAX_KEY:
+            raw, value = raw_key(key), packed(key, value)
+        self._txn.put(raw, value, db=self._dbs[table])
 
     def delete(self, table: Table, key: str) -> bool:
         """Whether it was there."""

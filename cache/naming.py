@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from cache.store import Table
 
-NAMING: Final[tuple[Table, ...]] = ("results", "layers", "outputs", "names", "fetches", "builds")
+NAMING: Final[tuple[Table, ...]] = ("results", "layers", "outputs", "names", "fetches", "builds", "members", "actions")
 """Tables whose values name blobs that must be there."""
 # Compiled when they are first used: a build with nothing to do names nothing.
 _BLOB = rb'"([0-9a-f]{64}/[0-9]{1,19})"'

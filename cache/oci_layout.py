@@ -26,6 +26,9 @@ _CONTAINERD_NAME = "io.containerd.image.name"
 _FORMER_TYPES = ("", "application/json")
 
 
+LAYOUT_HINT = "such a directory is written by: buildgraph build … -o type=oci,tar=false,dest=DIR"
+
+
 class LayoutProblem(UsageError):
     """A directory is no OCI layout, or it does not hold the image that was asked for."""
 
@@ -133,7 +136,8 @@ def _open(directory: str, path: str) -> int:
     except (FileNotFoundError, NotADirectoryError):
         if path.startswith("blobs/"):
             raise LayoutProblem(f"{directory} does not hold the blob sha256:{path[-64:]}") from None
-        raise LayoutProblem(f"{directory} is not an OCI layout: there is no {path}") from None
+        missing = f"there is no {path} in it" if os.path.isdir(directory) else "there is no such directory"
+        raise LayoutProblem(f"{directory} is not an OCI layout: {missing}", hint=LAYOUT_HINT) from None
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise LayoutProblem(f"{directory}/{path} is a symlink, which is not followed") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -52,16 +53,30 @@ class Filters(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """Bytes. max_used: of the store. min_free: of the disk."""
+    """Bytes. max_used: of the store. min_free: of the disk. max_used_text, min_free_text: the same as whoever set the
+    limit wrote it. slack: beyond a limit it is cleaned up to this part of max_used."""
 
     max_used: int | None = None
     min_free: int | None = None
+    max_used_text: str = ""
+    min_free_text: str = ""
+    slack: float = 1.0
+
+    @property
+    def rules(self) -> list[str]:
+        """In words."""
+        found = []
+        if self.max_used is not None:
+            found.append(f"the store uses no more than {self.max_used_text or bytes_text(self.max_used)}")
+        if self.min_free is not None:
+            found.append(f"{self.min_free_text or bytes_text(self.min_free)} of the disk are free")
+        return found
 
     def need(self, inventory: Inventory, free: int, condemned: int) -> int | None:
         """Bytes that must come back; None if there is no limit, so that all goes."""
         needs = []
         if self.max_used is not None:
-            needs.append(inventory.used - condemned - self.max_used)
+            needs.append(inventory.used - condemned - int(self.max_used * self.slack))
         if self.min_free is not None:
             needs.append(self.min_free - free - condemned)
         return max(needs) if needs else None
@@ -79,37 +94,61 @@ class Going(NamedTuple):
 class Pruned(NamedTuple):
     """going: what went, or would. kept: what could not go, with the reason. pinned: bytes that named images keep.
     reclaimed: bytes that came back, and those that wait. used: bytes in use afterwards, about. short: bytes that the
-    limits still ask for."""
+    limits still ask for. recent: bytes of what was not to go because it was used just now. alone: these were over the
+    limit by themselves, so that they could not be spared."""
+
+    going: tuple[Going, ...] = ()
+    kept: tuple[tuple[Item, str], ...] = ()
+    pinned: int = 0
+    reclaimed: Reclaimed = Reclaimed()
+    used: int = 0
+    short: int = 0
+    recent: int = 0
+    alone: bool = False
+
+
+class Choices(NamedTuple):
+    """going: in that order. short, recent, alone: see `Pruned`."""
 
     going: tuple[Going, ...]
-    kept: tuple[tuple[Item, str], ...]
-    pinned: int
-    reclaimed: Reclaimed
-    used: int
     short: int
+    recent: int
+    alone: bool
 
 
 def plan_prune(
-    inventory: Inventory, filters: Filters, limits: Limits, free: int, now: float
-) -> tuple[list[Going], int]:
-    """(what goes in that order, bytes that are needed beyond it). free: bytes of the disk. Touches nothing."""
+    inventory: Inventory, filters: Filters, limits: Limits, free: int, now: float, keep_since: float | None = None
+) -> Choices:
+    """What goes. free: bytes of the disk. keep_since: see `prune`. Touches nothing."""
     need = limits.need(inventory, free, inventory.unused)
-    may = [item for item in inventory.items if not item.images and filters.match(item)]
+    recent = 0 if keep_since is None else inventory.held(item for item in inventory.items if item.last >= keep_since)
+    alone = limits.max_used is not None and recent > limits.max_used
+    before = math.inf if keep_since is None or alone else keep_since
+    may = [item for item in inventory.items if not item.images and item.last < before and filters.match(item)]
     candidates = []
     for item in may:
         worth = value(item.seconds, now - item.last, item.uses, inventory.share(item))
         candidates.append(Candidate(item.key, item.blobs, item.own, worth))
-    going = [
-        Going(may[choice.candidate], candidates[choice.candidate].value, _rule(filters, limits), choice.freed)
-        for choice in choose(candidates, inventory.sizes, inventory.holders, need)
-    ]
-    return going, max(0, (need or 0) - sum(each.freed for each in going))
+    going = tuple(
+        Going(item := may[number], candidates[number].value, _rule(filters, limits, item.kind), freed)
+        for number, freed in choose(candidates, inventory.sizes, inventory.holders, need)
+    )
+    freed = sum(each.freed for each in going)
+    short = limits._replace(slack=1.0).need(inventory, free, inventory.unused) or 0
+    return Choices(going, max(0, short - freed), recent, alone)
 
 
 def prune(
-    store: LmdbStore, filters: Filters, limits: Limits, *, dry_run: bool = False, deadline: float | None = None
+    store: LmdbStore,
+    filters: Filters,
+    limits: Limits,
+    *,
+    dry_run: bool = False,
+    deadline: float | None = None,
+    keep_since: float | None = None,
 ) -> Pruned:
-    """Remove it. deadline: as `time.monotonic`; what is left by then stays for the next time.
+    """Remove it. deadline: as `time.monotonic`; what is left by then stays for the next time. keep_since: what was
+    used since then (seconds since the epoch) stays, unless it is over the limit by itself.
 
     Raises StoreProblem, TookTooLong before anything was removed.
     """
@@ -117,11 +156,15 @@ def prune(
     sweep(store.directory)
     now = time.time()
     inventory = take_inventory(store, deadline=deadline, titles=deadline is None)
-    going, short = plan_prune(inventory, filters, limits, free_bytes(store.directory), now)
-    pinned = sum(inventory.sizes[blob] for blob in {b for item in inventory.kept_by_images() for b in item.blobs})
-    used = inventory.used - sum(each.freed for each in going)
+    choices = plan_prune(inventory, filters, limits, free_bytes(store.directory), now, keep_since)
+    going = choices.going
+    pinned = inventory.held(inventory.kept_by_images(), own=False)
+    pruned = Pruned(
+        going, (), pinned, Reclaimed(waiting=inventory.unused), inventory.used - sum(each.freed for each in going),
+        choices.short, choices.recent, choices.alone,
+    )  # fmt: skip
     if dry_run:
-        return Pruned(tuple(going), (), pinned, Reclaimed(waiting=inventory.unused), used, short)
+        return pruned
     kept, freed = _remove_directories(store, going)
     stay = {item.key for item, _ in kept}
     orders = {
@@ -133,12 +176,14 @@ def prune(
     with store.transaction() as view:
         gone = evict(view, store.files, orders, orphans, now)
         tidy(view, now, stats=not filters.any and limits == Limits())
-        view.set_measured(max(0, used), now)
+        view.set_measured(max(0, pruned.used), now)
     kept += [(each.item, "an image needs it") for each in going if each.item.key in orders.keys() - gone.items]
     unmoved = {item.key for item, _ in kept}
     done = tuple(each for each in going if each.item.key not in unmoved)
     reclaimed = reclaim(store, deadline)
-    return Pruned(done, tuple(kept), pinned, reclaimed._replace(bytes=reclaimed.bytes + freed), used, short)
+    return pruned._replace(
+        going=done, kept=tuple(kept), reclaimed=reclaimed._replace(bytes=reclaimed.bytes + freed)
+    )
 
 
 def find_orphans(store: LmdbStore) -> set[str]:
@@ -193,13 +238,18 @@ def holder_text(holders: Sequence[Live]) -> str:
     return ", ".join(texts) + more
 
 
-def _rule(filters: Filters, limits: Limits) -> str:
+_UNNEEDED = {
+    "mount": "cache mounts belong to no image",
+    "prepared": "it is made ready again when a step needs it",
+}
+"""Why what is asked for without filters and limits may go; of other kinds, that no named image needs it."""
+
+
+def _rule(filters: Filters, limits: Limits, kind: str) -> str:
     parts = [filters.rule] if filters.rule else []
-    if limits.max_used is not None:
-        parts.append(f"least worth, so that the store uses no more than {bytes_text(limits.max_used)}")
-    if limits.min_free is not None:
-        parts.append(f"least worth, so that {bytes_text(limits.min_free)} of the disk are free")
-    return "; ".join(parts) or "no named image needs it"
+    if limits.rules:
+        parts.append(f"least worth, so that {' and '.join(limits.rules)}")
+    return "; ".join(parts) or _UNNEEDED.get(kind, "no named image needs it")
 
 
 def _is_project(name: str, wanted: str) -> bool:

@@ -112,7 +112,10 @@ def _split_host(name: str) -> tuple[str, str]:
 
 def _check_name(text: str, host: str, repository: str) -> None:
     if not _HOST.fullmatch(host):
-        raise InvalidReference(f"invalid image name {text!r}: {host!r} is no host name")
+        hint = ""
+        if "://" in text:
+            hint = f"what has a scheme gets a name with --build-context NAME={text}, which FROM and --from can use"
+        raise InvalidReference(f"invalid image name {text!r}: {host!r} is no host name", hint=hint)
     if len(repository) > MOST_REPOSITORY:
         raise InvalidReference(f"invalid image name {text[:60]!r}…: longer than {MOST_REPOSITORY} characters")
     if is_repository(repository):

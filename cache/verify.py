@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from blake3 import blake3
@@ -14,6 +15,7 @@ from cache.build_record import BuildRecord
 from cache.condemned import Reclaimed, condemn_unnamed, reclaim
 from cache.digest import Digest
 from cache.errors import BuildgraphError
+from cache.evict import Order, note_eviction, trim_notes
 from cache.index import Index
 from cache.names import read_name
 from cache.naming import blobs_in
@@ -32,21 +34,24 @@ if TYPE_CHECKING:
     from cache.store import Table
 
 CHUNK = 1 << 20
+DAMAGED = "damaged, dropped by cache verify --repair"
+"""Why a result went that was not what it said."""
 
 
 class Problem(NamedTuple):
     """text: one line. records: to be dropped. blob: its hash, to be dropped, "" for none. stray: a path below
-    `blobs/`, "" for none."""
+    `blobs/`, "" for none. inline: bytes of the blob if it is a small one."""
 
     text: str
     records: tuple[tuple[Table, str], ...] = ()
     blob: str = ""
     stray: str = ""
+    inline: int = 0
 
 
 class Verified(NamedTuple):
     """blobs, bytes, records: how many were read. orphans: bytes of blobs that no record names, now condemned. swept:
-    scratch directories of dead builds."""
+    scratch directories of dead builds. reclaimed: what came back, with what was dropped at once."""
 
     problems: tuple[Problem, ...]
     blobs: int
@@ -70,20 +75,22 @@ def verify(
         verification.read_records()
         verification.read_images()
     problems = verification.problems
-    if repair and problems:
-        _repair(store, problems)
+    dropped = _repair(store, problems) if repair and problems else 0
     orphans = find_orphans(store)
     with store.transaction() as view:
         waiting = condemn_unnamed(view, orphans)
     reclaimed = reclaim(store)
     return Verified(
-        tuple(problems), verification.blobs, verification.bytes, verification.records, waiting, swept, reclaimed
-    )
+        tuple(problems), verification.blobs, verification.bytes, verification.records, waiting, swept,
+        reclaimed._replace(bytes=reclaimed.bytes + dropped),
+    )  # fmt: skip
 
 
-def _repair(store: LmdbStore, problems: list[Problem]) -> None:
-    """Drop the blobs at once, whoever reads them: what they say is wrong."""
+def _repair(store: LmdbStore, problems: list[Problem]) -> int:
+    """Drop the blobs at once, whoever reads them: what they say is wrong. Bytes that came back by that."""
     left: set[str] = set()
+    freed = 0
+    now = time.time()
     with store.transaction() as view:
         for problem in problems:
             for table, key in problem.records:
@@ -91,14 +98,26 @@ def _repair(store: LmdbStore, problems: list[Problem]) -> None:
                 view.delete(table, key)
                 if value is not None:
                     left.update(blobs_in(table, value))
+                if table == "results":
+                    # The content that it told is not to be trusted: no later run is compared with it.
+                    note_eviction(view, key, now, Order(DAMAGED, len(value or b"")), "")
             if problem.blob:
-                view.delete_blob(problem.blob)
-                store.files.remove(problem.blob)
+                freed += problem.inline if view.delete_blob(problem.blob) else 0
+                freed += store.files.remove(problem.blob)
             if problem.stray:
-                path = os.path.join(store.files.directory, problem.stray)
-                if os.path.isfile(path) or os.path.islink(path):
-                    os.unlink(path)
+                freed += _unlink(os.path.join(store.files.directory, problem.stray))
         condemn_unnamed(view, left)
+        trim_notes(view)
+    return freed
+
+
+def _unlink(path: str) -> int:
+    """Bytes that it had on disk; what is no file stays."""
+    if not (os.path.isfile(path) or os.path.islink(path)):
+        return 0
+    size = os.lstat(path).st_blocks * 512
+    os.unlink(path)
+    return size
 
 
 class _Verification:
@@ -118,7 +137,7 @@ class _Verification:
     def read_blobs(self) -> None:
         """Hash every blob."""
         for hash_, data in self._view.blobs():
-            self._note_blob(hash_, blake3(data).hexdigest(), len(data), "a small blob")
+            self._note_blob(hash_, blake3(data).hexdigest(), len(data), small=True)
         tars = self._tars()
         files, total = self._files()
         done = 0
@@ -133,7 +152,7 @@ class _Verification:
                 continue
             if hash_ in tars:
                 self._sha256[hash_] = sha256
-            self._note_blob(hash_, found, size, "a file")
+            self._note_blob(hash_, found, size, small=False)
             done += size
             self._tell(done, total)
 
@@ -151,15 +170,16 @@ class _Verification:
             total += size
         return files, total
 
-    def _note_blob(self, name: str, found: str, size: int, what: str) -> None:
+    def _note_blob(self, name: str, found: str, size: int, *, small: bool) -> None:
         self.blobs += 1
         self.bytes += size
         if found == name:
             self._there[name] = size
         else:
             self._bad.add(name)
+            what = "a small blob" if small else "a file"
             text = f"blob {name[:16]} ({what}, {size} bytes) does not have the bytes that its name says"
-            self.problems.append(Problem(text, blob=name))
+            self.problems.append(Problem(text, blob=name, inline=size if small else 0))
 
     def _tars(self) -> set[str]:
         """Hashes of blobs that are layers: their sha256 is wanted, too."""

@@ -49,7 +49,7 @@ class BuildLog:
         key = new_key(self._started)
         build = BuildRecord(
             key, session.project, session.records.file, session.graph.target, str(session.options.platform),
-            self._started, time.monotonic() - self._began, ok, self._made_by, image, tuple(self._nodes.values()),
+            self._started, time.monotonic() - self._began, ok, self._made_by, image, self._shown_nodes(),
         )  # fmt: skip
         # A step that never ended leaves its place as it was, so that the next build is compared with one that did.
         places = {
@@ -59,6 +59,10 @@ class BuildLog:
         }
         rows = [build.encode(), session.records.built(key, places)]
         return Batch(records=(*rows, *self._uses(), *session.sources.records()))
+
+    def _shown_nodes(self) -> tuple[NodeRecord, ...]:
+        shown = self._session.graph.secrets.shown
+        return tuple(node._replace(title=shown(node.title), note=shown(node.note)) for node in self._nodes.values())
 
     def _uses(self) -> list[tuple[Table, str, bytes]]:
         """When what was used was last used, and by which project."""

@@ -132,6 +132,8 @@ class Dispatcher:
     def _keep(self, first: BaseException | None, outcome: _Outcome) -> BaseException | None:
         """The failure to report: the first one that is not a consequence of stopping."""
         error = outcome.error
+        if isinstance(error, BuildgraphError):
+            error = self._session.graph.secrets.hide(error)
         node = self._session.graph[outcome.node]
         self._note_end(node, error)
         if isinstance(error, Cancelled):
@@ -237,7 +239,7 @@ class Dispatcher:
             raise
         seconds = time.monotonic() - began
         self.ran.append(node.id)
-        written = self._note(node, key, seconds)
+        written = self._note(node, key, result.seconds)
         self.nodes[node.id] = self.nodes[node.id]._replace(status="ran", seconds=seconds, log=result.log)
         self._reporter.report(Finished(node.id, "done", seconds, result.size, ""))
         return result, written
@@ -254,6 +256,9 @@ class Dispatcher:
             reason, note = Reason.EXPIRED.value, f"its result was older than ttl={spelled(node.policy.ttl or 0.0)}"
         elif not before:
             reason = Reason.NEVER_BUILT.value
+        elif before == recipe and session.lookup.contents.get(node.id, key) != key:
+            # As below a step that is run whatever is known.
+            reason, note = Reason.BASE_CHANGED.value, "what it is made of came out otherwise this time"
         elif before == recipe:
             gone = explain_gone(session.store, key)
             reason, note = gone.reason.value, gone.text

@@ -6,10 +6,12 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from cache import encoding
+from cache.entry import FILE
 from cache.size_text import bytes_text
 from compiler.operation_diff import cut, differences
 from compiler.progress.text import age_text
 from compiler.reasons import Explained, Reason
+from compiler.secret_marks import ABSENT
 from worker import file_list
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ NAMED = 3
 """Files that a sentence names; all stand in the details, up to LISTED."""
 LISTED = 200
 NEVER_BUILT = "no earlier build of this step is known"
+NEW_HERE = "it is new here"
 TITLE = 60
 """Characters of another instruction that a sentence names."""
 
@@ -63,14 +66,25 @@ def _explain(now: Preimage, before: Preimage | None, world: World, depth: int) -
     first, *others = causes
     details = list(first.details)
     for other in others:
-        details += [f"also: {other.text}", *other.details]
+        details += [f"also: {other.text}", *(f"  {line}" for line in other.details)]
     return first._replace(details=tuple(details))
 
 
 def _secrets(now: Preimage, before: Preimage) -> list[Explained]:
     old, new = dict(before.parts.get("secrets", ())), dict(now.parts.get("secrets", ()))
-    names = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
-    return [Explained(Reason.SECRET_CHANGED, f"the value of the secret {name} changed") for name in names]
+    found = []
+    for name in sorted({*old, *new}):
+        was, is_ = old.get(name, ABSENT), new.get(name, ABSENT)
+        if was == is_ and (name in old) == (name in new):
+            continue
+        if (name in old) != (name in new):
+            text = f"the secret {name} {'counts now' if name in new else 'does not count any more'}"
+        elif ABSENT in (was, is_):
+            text = f"the secret {name} {'is given now' if was == ABSENT else 'is not given any more'}"
+        else:
+            text = f"the value of the secret {name} changed"
+        found.append(Explained(Reason.SECRET_CHANGED, text))
+    return found
 
 
 def _sources(now: Preimage, before: Preimage, world: World, depth: int) -> list[Explained]:
@@ -106,12 +120,12 @@ def _input(now: InputNote, before: InputNote, world: World, depth: int, *, copie
         old, new = before.text or before.node, now.text or now.node
         return Explained(reason, what if old == new else f"{what}: {old} → {new}")
     if below.operation.get("is") == "Image" and earlier.operation.get("is") == "Image":
-        # Of an image of this store's own there is no digest to tell: its name is the same, what it holds is not.
+        # Nothing tells them apart where older records do not have the layers.
         text = f"the image {below.operation.get('name')} was made anew, and differs"
         anew = Explained(Reason.BASE_IMAGE_CHANGED, text)
         return next(iter(differences(earlier.operation, below.operation)), anew)
     if _stands_on(below, earlier):
-        cause = Explained(Reason.NEVER_BUILT, "it is new here")
+        cause = Explained(Reason.NEVER_BUILT, NEW_HERE)
     elif _stands_on(earlier, below):
         return Explained(reason, f"{what}: {_title(earlier)} is gone")
     elif not (below.inputs and earlier.inputs):
@@ -135,9 +149,10 @@ def _title(preimage: Preimage) -> str:
 
 def describe(changes: FileChanges) -> Explained:
     """Files added, removed and changed: the first ones in the sentence, all in the details."""
-    lines = [f"+ {one.path} ({bytes_text(one.size)})" for one in changes.added]
-    lines += [f"- {one.path} (was {bytes_text(one.size)})" for one in changes.removed]
-    lines += [f"~ {new.path} ({bytes_text(old.size)} → {bytes_text(new.size)})" for old, new in changes.changed]
+    lines = [f"+ {one.path}{_size(one)}" for one in changes.added]
+    lines += [f"- {one.path}{_size(one, 'was ')}" for one in changes.removed]
+    sizes = [_sizes(old, new) for old, new in changes.changed]
+    lines += [f"~ {new.path}{size}" for (_, new), size in zip(changes.changed, sizes, strict=True)]
     lines += [f"~ {new.path} (mode {old.mode:o} → {new.mode:o})" for old, new in changes.modes]
     parts = [
         _names("changed", [new.path for _, new in changes.changed]),
@@ -147,11 +162,20 @@ def describe(changes: FileChanges) -> Explained:
     ]
     text = "; ".join(part for part in parts if part) or "the files that it takes are named otherwise"
     if len(lines) == 1:
-        text = f"{text}{lines[0][lines[0].rindex(' ('):] if changes.changed else ''}"
+        text += "".join(sizes)
     more = len(lines) - LISTED
     only_modes = changes.modes and not (changes.added or changes.removed or changes.changed)
     reason = Reason.MODE_CHANGED if only_modes else Reason.FILES_CHANGED
     return Explained(reason, text, (*lines[:LISTED], *([f"… and {more} more"] if more > 0 else [])))
+
+
+def _size(one: Listed, before: str = "") -> str:
+    """Of a file; nothing else has one, and a file that is only assumed has none yet."""
+    return f" ({before}{bytes_text(one.size)})" if one.kind == FILE and one.size >= 0 else ""
+
+
+def _sizes(old: Listed, new: Listed) -> str:
+    return f" ({bytes_text(old.size)} → {bytes_text(new.size)})" if old.size >= 0 and new.size >= 0 else ""
 
 
 def _names(what: str, paths: list[str]) -> str:
@@ -164,14 +188,32 @@ def _names(what: str, paths: list[str]) -> str:
     return f"{' and '.join([', '.join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)} {what}"
 
 
-def explain_gone(store: Store, content: str) -> Explained:
-    """Why a result that was there is not any more: evicted, when and by which rule, as far as that is remembered."""
+def explain_gone(store: Store, content: str, title: str = "") -> Explained:
+    """Why a result that was there is not any more: evicted, when and by which rule, as far as that is remembered.
+
+    content: its content key, "" if that is not known. title: of the step, if the sentence is about another one.
+    """
+    its = f"the result of «{cut(' '.join(title.split()), TITLE)}»" if title else "its result"
+    evicted = _eviction(store, content)
+    if evicted:
+        return Explained(Reason.EVICTED, f"{its} was evicted {evicted}")
+    return Explained(Reason.GONE, f"{its} is no longer in the store")
+
+
+def explain_forgotten(store: Store, content: str) -> Explained:
+    """Where the step was built before, but what it was made of then is not known any more. content: as above."""
+    evicted = _eviction(store, content)
+    text = "it was built before, but the record of that was evicted, so what changed is not known"
+    return Explained(Reason.EVICTED, text, (f"its result was evicted {evicted}",) if evicted else ())
+
+
+def _eviction(store: Store, content: str) -> str:
+    """`5 min ago: by which rule`; "" if nothing is remembered."""
     record = store.get("evictions", content) if content else None
     try:
         if record is not None:
             when, rule = encoding.parse(record)[:2]
-            age = age_text(time.time() - float(when))
-            return Explained(Reason.EVICTED, f"its result was evicted {age} ago: {rule}")
+            return f"{age_text(time.time() - float(when))} ago: {rule}"
     except encoding.UNREADABLE:
         pass
-    return Explained(Reason.GONE, "its result is no longer in the store")
+    return ""

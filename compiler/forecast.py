@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from compiler.schedule import RunSpan
 
 HIT, MISS, DEPENDS = "hit", "miss", "depends"
+LOCAL = "local"
+"""Where a result is that this store has."""
 
 
 class Outlook(NamedTuple):
@@ -20,7 +22,10 @@ class Outlook(NamedTuple):
     status: hit, miss or depends. result: what a hit gives, None for sources and stages. expected: from earlier runs,
     also of a hit; None if there were none. if_same: of a node that depends: HIT or MISS, what becomes of it if all that
     it waits for comes out as it did before; "" if that is not known, and for all others. moved: bytes to be fetched
-    before it can run. varies: paths that differed when it last ran twice on the same inputs.
+    before it can run. varies: paths that differed when it last ran twice on the same inputs. where: LOCAL for a result
+    of this store, "" if there is none. same_as: the step that makes its result in the same build, being the same; then
+    it is a hit, but waits as the other does; "" for all others. like: the step that it may come out the same as, once
+    its inputs are known; "" for none.
     """
 
     node: Node
@@ -32,6 +37,14 @@ class Outlook(NamedTuple):
     if_same: str = ""
     moved: int = 0
     varies: tuple[str, ...] = ()
+    where: str = ""
+    same_as: str = ""
+    like: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether what stands on it has to wait."""
+        return self.status != HIT or bool(self.same_as)
 
     @property
     def seconds(self) -> float | None:
@@ -66,3 +79,8 @@ class Forecast(NamedTuple):
     def count(self, status: str) -> int:
         """Steps with this status; sources and stages are not counted."""
         return sum(1 for outlook in self.outlooks if outlook.node.is_step and outlook.status == status)
+
+    @property
+    def same(self) -> int:
+        """Steps among the hits that take what another step of the build makes."""
+        return sum(1 for outlook in self.outlooks if outlook.same_as)

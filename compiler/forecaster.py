@@ -6,9 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 from cache.errors import BuildgraphError, DefinitionError
-from cache.result import Result
-from compiler.explain import NEVER_BUILT, explain, explain_gone
-from compiler.forecast import DEPENDS, HIT, MISS, Forecast, Outlook
+from compiler.explain import NEVER_BUILT, NEW_HERE, explain, explain_forgotten, explain_gone
+from compiler.forecast import DEPENDS, HIT, LOCAL, MISS, Forecast, Outlook
 from compiler.fresh import is_expired, known_results, layers_of, no_cache, no_cache_text
 from compiler.graph import ROOTFS, Graph, ImageSource, Node
 from compiler.needs import needed
@@ -17,12 +16,14 @@ from compiler.progress.text import age_text
 from compiler.reasons import Explained, Reason
 from compiler.records import medians
 from compiler.schedule import schedule
+from compiler.twins import Twins
 from worker.action import spelled
 from worker.operation import Run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cache.result import Result
     from compiler.keys import Keys
     from compiler.lookup import Lookup
     from compiler.options import BuildOptions
@@ -57,30 +58,59 @@ class Forecaster:
     def forecast(self, slots: int) -> Forecast:
         """slots: steps that may run at the same time."""
         results, self._expired = known_results(self._graph, self._keys, self._lookup, self._options)
+        known = dict(results)
         self._results = results
         self._expectations = self._records.expected()
         self._wanted = needed(self._graph, results)
+        self._before = self._results_before()
+        self._contents: dict[str, str] = {}
+        twins = Twins(self._keys)
         self._found: dict[str, Outlook] = {}
         self._open_below: dict[str, str] = {}
         self._assumed: dict[str, Result] = dict(results)
         for node in self._graph:
             outlook = self._found[node.id] = self._outlook(node)
+            twins.note(node, outlook, self._contents.get(node.id, ""), alone=no_cache(node, self._options))
             # Below a step that is known there may be one that is not: --link looks at nothing, and results go singly.
             opens = node.is_step and outlook.status != HIT
             below = self._open_below[node.inputs[ROOTFS]] if node.inputs else ""
             self._open_below[node.id] = node.id if opens else below
             if outlook.result is not None:
                 results[node.id] = self._assumed[node.id] = outlook.result
+        by_content = results.keys() - known.keys()
+        spans, makers = schedule(self._graph, known, medians(self._expectations), slots, twins.of, by_content)
+        for name, maker in makers.items():
+            why = Explained(Reason.SAME_STEP, f"the same as {maker}, whose result it takes")
+            self._found[name] = self._found[name]._replace(status=HIT, why=why, if_same="", same_as=maker)
+        self._note_likely(twins.likely(self._graph[span.node] for span in spans))
         self._note_moves()
-        path, seconds = self._critical_path()
-        spans = schedule(self._graph, self._plan_hits(), medians(self._expectations), slots)
+        path, seconds = self._critical_path(makers)
         return Forecast(tuple(self._found.values()), results, path, seconds, spans)
 
-    def _plan_hits(self) -> dict[str, Result]:
-        """Results for the schedule: also where a stage is not needed, and so has none."""
-        nothing = Result(None, None, 0.0, 0.0, "")
-        hits = {name: nothing for name, each in self._found.items() if each.node.is_step and each.status == HIT}
-        return {**hits, **self._results}
+    def _note_likely(self, likely: Mapping[str, str]) -> None:
+        """A step is certain to run only if no other one can make its result before its turn."""
+        for name, like in likely.items():
+            outlook = self._found[name]
+            if outlook.status != MISS or no_cache(outlook.node, self._options):
+                continue
+            origins = self._origins(outlook.node) or [like]
+            text = f"{_waits_for(origins)}, and may come out the same as {like}"
+            why = Explained(Reason.INPUT_OPEN, text)
+            self._found[name] = outlook._replace(status=DEPENDS, why=why, like=like)
+
+    def _origins(self, node: Node) -> list[str]:
+        """The steps that it waits for."""
+        return list(dict.fromkeys(found for name in node.inputs if (found := self._open_below[name])))
+
+    def _results_before(self) -> dict[str, Result]:
+        """What the nearest earlier steps gave, of those steps that may run."""
+        recipes = {}
+        for node in self._graph:
+            if node.is_step and node.id in self._wanted and node.id not in self._results:
+                recipe = self._records.before(node)
+                if recipe:
+                    recipes[node.id] = recipe
+        return self._lookup.by_recipe(recipes) if recipes else {}
 
     def _outlook(self, node: Node) -> Outlook:
         recipe = self._keys.recipe(node.id)
@@ -99,12 +129,12 @@ class Forecaster:
         known = self._results.get(node.id)
         if known is not None:
             why = Explained(Reason.SAME_RECIPE, f"made by {known.made_by}, took {known.seconds:.1f} s")
-            return Outlook(node, HIT, why, recipe, known, expected, varies=known.varies)
+            return Outlook(node, HIT, why, recipe, known, expected, varies=known.varies, where=LOCAL)
         if node.id not in self._wanted:
             why = Explained(Reason.NOT_NEEDED, "not needed: what takes from it is cached")
             return Outlook(node, HIT, why, recipe, None, expected)
         old = self._expired.get(node.id)
-        before = self._before(node)
+        before = self._before.get(node.id)
         varies = () if before is None else before.varies
         if before is not None:
             self._assumed[node.id] = before
@@ -116,22 +146,21 @@ class Forecaster:
             ttl = spelled(node.policy.ttl or 0.0)
             why = Explained(Reason.EXPIRED, f"its result is {age} old, older than ttl={ttl}")
             return Outlook(node, MISS, why, recipe, None, expected, varies=varies)
-        origins = list(dict.fromkeys(found for name in node.inputs if (found := self._open_below[name])))
+        origins = self._origins(node)
         if origins and self._records.ever_made(node.id):
             return self._depending(node, recipe, origins, expected, varies)
         if not origins:
-            same = self._by_content(node, self._results)
+            same = self._by_content(node, self._results, note=True)
             if same is not None and not is_expired(node, same, self._now):
                 why = Explained(Reason.SAME_CONTENT, "its inputs have the content that they had before")
-                return Outlook(node, HIT, why, recipe, same, expected, varies=same.varies)
+                return Outlook(node, HIT, why, recipe, same, expected, varies=same.varies, where=LOCAL)
         return Outlook(node, MISS, self.explain(node), recipe, None, expected, varies=varies)
 
     def _depending(
         self, node: Node, recipe: str, origins: list[str], expected: Expected | None, varies: tuple[str, ...]
     ) -> Outlook:
         """origins: the steps that it waits for."""
-        make = "makes" if len(origins) == 1 else "make"
-        why = Explained(Reason.INPUT_OPEN, f"it waits for what {' and '.join(origins)} {make}")
+        why = Explained(Reason.INPUT_OPEN, _waits_for(origins))
         if_same = ""
         if all(self._is_assumed(name) for name in node.inputs):
             try:
@@ -145,11 +174,6 @@ class Forecaster:
                 if_same = MISS
         return Outlook(node, DEPENDS, why, recipe, None, expected, if_same, varies=varies)
 
-    def _before(self, node: Node) -> Result | None:
-        """What the nearest earlier step gave."""
-        recipe = self._records.before(node)
-        return self._lookup.by_recipe({node.id: recipe}).get(node.id) if recipe else None
-
     def _is_assumed(self, name: str) -> bool:
         """Whether all layers of a node are known, or assumed to be what they were."""
         return all(not node.is_step or node.id in self._assumed for node in self._graph.chain(name))
@@ -158,16 +182,22 @@ class Forecaster:
         """Why no result of this step is known, compared with the nearest earlier build of it."""
         before = self._records.before(node)
         if not before:
-            return Explained(Reason.NEVER_BUILT, NEVER_BUILT)
+            return Explained(Reason.NEVER_BUILT, NEW_HERE if self._records.has_places else NEVER_BUILT)
         now = self._records.preimage(node)
         if before == now.recipe:
             place = self._records.place(node.id)
-            return explain_gone(self._library.store, "" if place is None else place.content)
+            there = place is not None and place.recipe == before
+            return explain_gone(self._library.store, place.content if place is not None and there else "")
         if self._world is None:
             self._world = PlannedWorld(self._graph, self._keys, self._records)
-        return explain(now, self._records.earlier(before), self._world)
+        earlier = self._records.earlier(before)
+        if earlier is None:
+            place = self._records.place(node.id)
+            known = place is not None and place.recipe == before
+            return explain_forgotten(self._library.store, place.content if place is not None and known else "")
+        return explain(now, earlier, self._world)
 
-    def _by_content(self, node: Node, results: Mapping[str, Result]) -> Result | None:
+    def _by_content(self, node: Node, results: Mapping[str, Result], *, note: bool = False) -> Result | None:
         plain_run = isinstance(node.definition, Run) and all(mount.input is None for mount in node.definition.mounts)
         if not plain_run and not self._listed(node):
             return None
@@ -177,6 +207,8 @@ class Forecaster:
             raise
         except BuildgraphError:
             return None
+        if note:
+            self._contents[node.id] = key
         return self._lookup.by_content(key)
 
     def _images_below(self, node: Node) -> list[tuple[Node, ImageSource]]:
@@ -203,24 +235,31 @@ class Forecaster:
             moved = sum(self._library.bytes_to_fetch(layer) for layer in source.layers)
             self._found[name] = self._found[name]._replace(moved=moved)
 
-    def _critical_path(self) -> tuple[tuple[str, ...], float]:
-        """The chain of steps to run that takes longest: along each node's inputs, the one that is done last."""
+    def _critical_path(self, makers: Mapping[str, str]) -> tuple[tuple[str, ...], float]:
+        """The chain of steps to run that takes longest: along each node's inputs, the one that is done last.
+
+        makers: of steps that are the same, the one that runs: it stands for the others, which are done when it is.
+        """
         done_at: dict[str, float] = {}
         before: dict[str, str] = {}
         for node in self._graph:
             latest = max(node.inputs, key=lambda name: done_at[name], default="")
             start = done_at[latest] if latest else 0.0
-            outlook = self._found[node.id]
-            runs = node.is_step and outlook.status != HIT
-            done_at[node.id] = start + ((outlook.seconds or 0.0) + 1e-9 if runs else 0.0)
+            expected = self._expectations.get(node.id)
+            seconds = 0.0 if expected is None else expected.median
+            done_at[node.id] = start + (seconds + 1e-9 if node.is_step and self._found[node.id].is_open else 0.0)
             before[node.id] = latest
         path = []
         name = self._graph.target
         while name:
-            if self._found[name].node.is_step and self._found[name].status != HIT:
-                path.append(name)
+            if self._found[name].node.is_step and self._found[name].is_open:
+                path.append(makers.get(name, name))
             name = before[name]
-        return tuple(reversed(path)), done_at[self._graph.target]
+        return tuple(dict.fromkeys(reversed(path))), done_at[self._graph.target]
+
+
+def _waits_for(steps: list[str]) -> str:
+    return f"it waits for what {' and '.join(steps)} {'makes' if len(steps) == 1 else 'make'}"
 
 
 def _source_text(node: Node) -> str:

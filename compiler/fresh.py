@@ -52,10 +52,10 @@ def no_cache(node: Node, options: BuildOptions) -> bool:
 def no_cache_text(node: Node, options: BuildOptions) -> str:
     """Who wants that, as a sentence."""
     if options.no_cache:
-        return "runs because of --no-cache"
+        return "--no-cache says so"
     if node.stage in options.no_cache_stages:
-        return f"runs because of --no-cache-filter {node.stage}"
-    return "runs because of the comment `# buildgraph: no-cache`"
+        return f"--no-cache-filter {node.stage} says so"
+    return "the comment `# buildgraph: no-cache` says so"
 
 
 def is_expired(node: Node, result: Result, now: float) -> bool:

@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 from cache import encoding
 from cache.errors import DefinitionError, EnvironmentProblem, RemoteError, UsageError
 from compiler.fetched_layers import find_fetched, keep_fetched
+from compiler.secret_values import shown_url
 from worker.context import ContextTree
 from worker.copy_plan import CopyPlan
 from worker.copy_write import write_plan
@@ -57,15 +58,16 @@ def parse_git_url(text: str) -> GitUrl:
         fields = dict(parse_qsl(query, keep_blank_values=True))
         unknown = sorted(fields.keys() - _QUERY)
         if unknown:
-            raise UsageError(f"{text}: unknown query {unknown[0]!r}", hint=f"known are {', '.join(sorted(_QUERY))}")
+            hint = f"known are {', '.join(sorted(_QUERY))}"
+            raise UsageError(f"{shown_url(text)}: unknown query {unknown[0]!r}", hint=hint)
     if (urlsplit(remote).hostname or "").startswith("-"):
-        raise UsageError(f"{text}: not a host")
+        raise UsageError(f"{shown_url(text)}: not a host")
     ref = fields.get("ref") or fields.get("tag") or fields.get("branch") or ref
     if ref.startswith("-") or any(ord(character) < 33 for character in ref):
-        raise UsageError(f"{text}: {ref!r} is no branch, tag or commit")
+        raise UsageError(f"{shown_url(text)}: {ref!r} is no branch, tag or commit")
     checksum = fields.get("checksum") or fields.get("commit") or ""
     if checksum and not re.fullmatch(r"[0-9a-f]{7,64}", checksum):
-        raise UsageError(f"{text}: the checksum {checksum!r} is no commit id")
+        raise UsageError(f"{shown_url(text)}: the checksum {checksum!r} is no commit id")
     return GitUrl(
         remote=remote,
         ref=ref,
@@ -98,7 +100,7 @@ class GitRepositories:
         """The files as one layer that belongs to root, and the commit. Raises RemoteError, DefinitionError."""
         commit = self._commit(url)
         if url.checksum and not commit.startswith(url.checksum):
-            raise DefinitionError(f"{url.remote} is at {commit}, not at {url.checksum}")
+            raise DefinitionError(f"{shown_url(url.remote)} is at {commit}, not at {url.checksum}")
         key = "git:" + encoding.key("git", [url.remote, commit, url.subdir, url.keep, url.submodules])
         layer = find_fetched(self._store, key)
         if layer is None:
@@ -123,7 +125,7 @@ class GitRepositories:
             if known is None or not _COMMIT.fullmatch(known):
                 if url.checksum and len(url.checksum) >= 40:
                     return url.checksum
-                raise DefinitionError(f"{url.remote} has no branch, tag or commit {url.ref or 'HEAD'!r}")
+                raise DefinitionError(f"{shown_url(url.remote)} has no branch, tag or commit {url.ref or 'HEAD'!r}")
             self._commits[url.remote, url.ref] = known
         return known
 
@@ -144,10 +146,12 @@ class GitRepositories:
             self._git("submodule", "--quiet", "update", "--init", "--recursive", "--depth=1", at=place)
         if not url.keep:
             _remove_git_directories(place)
+        elif shown_url(url.remote) != url.remote:
+            _forget_passwords(place)
         tree = ContextTree(place, IgnoreRules.from_patterns(()), self._store)
         found = tree.resolve(url.subdir)
         if found.entry is None:
-            raise DefinitionError(f"{url.remote} has no directory {url.subdir!r} at {commit[:12]}")
+            raise DefinitionError(f"{shown_url(url.remote)} has no directory {url.subdir!r} at {commit[:12]}")
         plan = CopyPlan(self._library.rootfs(()), owner=(0, 0), mode="", now=0)
         plan.content("", tree, found.path)
         layer, batch = self._library.write_layer(lambda fd: write_plan(plan, fd))
@@ -180,8 +184,19 @@ class GitRepositories:
             raise RemoteError(f"git {arguments[0]} did not end within {SECONDS:.0f} s") from None
         if done.returncode != 0:
             reason = done.stderr.decode(errors="replace").strip().splitlines()
-            raise RemoteError(f"git {arguments[0]} failed: {reason[-1] if reason else 'without a word'}")
+            raise RemoteError(f"git {arguments[0]} failed: {shown_url(reason[-1]) if reason else 'without a word'}")
         return done.stdout.decode("utf-8", "surrogateescape")
+
+
+def _forget_passwords(place: str) -> None:
+    """Git writes the URLs of remotes down, in what becomes a layer: those of the repository and of its submodules."""
+    for directory, _, files in os.walk(os.path.join(place, ".git")):
+        if "config" in files:
+            path = os.path.join(directory, "config")
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                text = file.read()
+            with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(shown_url(text))
 
 
 def _remove_git_directories(place: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from compiler.dockerfile.policy import NO_POLICY, Policy
+from compiler.secret_values import SecretValues
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,10 +38,11 @@ class ContextSource(NamedTuple):
 
 
 class HttpSource(NamedTuple):
-    """A file behind a URL. checksum: `sha256:…` or ""."""
+    """A file behind a URL. checksum: `sha256:…` or "". shown: the URL for people, "" if it has no secret in it."""
 
     url: str
     checksum: str
+    shown: str = ""
 
 
 class ScratchSource(NamedTuple):
@@ -92,9 +94,11 @@ class Node(NamedTuple):
 
 
 class Graph:
-    """Nodes in an order in which all inputs of a node come before it. target: the id of the wanted stage node."""
+    """Nodes in an order in which all inputs of a node come before it. target: the id of the wanted stage node. secrets:
+    what no record and no message may tell of the variables behind it."""
 
     def __init__(self) -> None:
+        self.secrets = SecretValues()
         self._nodes: dict[str, Node] = {}
         self.target = ""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,16 +12,9 @@ COMMENT = "buildkit.dockerfile.v0"
 """What docker writes beside each line; tools recognise Dockerfile builds by it."""
 
 
-def is_secret_name(name: str) -> bool:
-    """Whether a variable's name says that its value is a secret: the rule of the check SecretsUsedInArgOrEnv."""
-    words = re.split(r"[_-]", name.lower())
-    secret = {"apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token"}
-    return not secret.isdisjoint(words) and {"public", "file", "version"}.isdisjoint(words)
-
-
-def run_text(argv: Sequence[str], arguments: Iterable[tuple[str, str]]) -> str:
-    """`RUN |2 A=1 B=2 /bin/sh -c make # buildkit`; of an argument whose name says that it is secret only the name."""
-    declared = [name if is_secret_name(name) else f"{name}={value}" for name, value in arguments]
+def run_text(argv: Sequence[str], arguments: Iterable[tuple[str, str | None]]) -> str:
+    """`RUN |2 A=1 B=2 /bin/sh -c make # buildkit`; of an argument whose value is None only the name."""
+    declared = [name if value is None else f"{name}={value}" for name, value in arguments]
     prefix = [f"|{len(declared)}", *declared] if declared else []
     return " ".join(["RUN", *prefix, *argv, "# buildkit"])
 

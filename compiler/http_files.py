@@ -12,6 +12,7 @@ from cache import encoding
 from cache.digest import Digest
 from cache.errors import DefinitionError, RemoteError, StoreProblem
 from cache.store import Batch, NewFile
+from compiler.secret_values import shown_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,18 +49,19 @@ class HttpFiles:
         self._store = store
         self._fetched: dict[tuple[str, str], Fetched] = {}
 
-    def get(self, url: str, checksum: str) -> Fetched:
-        """checksum: `sha256:…` that the bytes must have, or "". Raises RemoteError, DefinitionError."""
+    def get(self, url: str, checksum: str, shown: str = "") -> Fetched:
+        """checksum: `sha256:…` that the bytes must have, or "". shown: what records and messages call it, for a URL
+        that has a secret in it beside a user's password. Raises RemoteError, DefinitionError."""
         key = (url, checksum)
         if key not in self._fetched:
-            self._fetched[key] = self._get(url, checksum)
+            self._fetched[key] = self._get(url, checksum, shown or shown_url(url))
         return self._fetched[key]
 
-    def _get(self, url: str, checksum: str) -> Fetched:
-        known = self._known(f"{url} {checksum}")
+    def _get(self, url: str, checksum: str, shown: str) -> Fetched:
+        known = self._known(_record_key(url, checksum, shown))
         if known is not None and checksum:
             return known.fetched
-        return self._ask(url, checksum, known)
+        return self._ask(url, checksum, known, shown)
 
     def _known(self, key: str) -> _Known | None:
         """What the store has of a URL; None if that cannot be read, or if the file is gone."""
@@ -78,7 +80,7 @@ class HttpFiles:
             return None
         return _Known(fetched, validators) if self._store.has_blob(fetched.digest) else None
 
-    def _ask(self, url: str, checksum: str, known: _Known | None) -> Fetched:
+    def _ask(self, url: str, checksum: str, known: _Known | None, shown: str) -> Fetched:
         import urllib3
 
         headers = {"Accept-Encoding": "identity", "User-Agent": "buildgraph", **(known.validators if known else {})}
@@ -91,14 +93,14 @@ class HttpFiles:
                 if response.status == 304 and known is not None:
                     return known.fetched
                 if response.status != 200:
-                    raise RemoteError(f"cannot fetch {url}: the server answered {response.status} {response.reason}")
-                return self._keep(url, checksum, response.headers, response.stream(CHUNK, decode_content=False))
+                    raise RemoteError(f"cannot fetch {shown}: the server answered {response.status} {response.reason}")
+                return self._keep(url, checksum, shown, response.headers, response.stream(CHUNK, decode_content=False))
         except urllib3.exceptions.HTTPError as error:
-            raise RemoteError(f"cannot fetch {url}: {_reason(error)}") from None
+            raise RemoteError(f"cannot fetch {shown}: {_reason(error)}") from None
         finally:
             pool.clear()
 
-    def _keep(self, url: str, checksum: str, headers: Any, chunks: Iterator[bytes]) -> Fetched:
+    def _keep(self, url: str, checksum: str, shown: str, headers: Any, chunks: Iterator[bytes]) -> Fetched:
         sha256, hasher, size = hashlib.sha256(), blake3(), 0
         path = self._store.scratch("fetch")
         try:
@@ -106,15 +108,15 @@ class HttpFiles:
                 for chunk in chunks:
                     size += len(chunk)
                     if size > MAX_BYTES:
-                        raise RemoteError(f"cannot fetch {url}: it is larger than {MAX_BYTES >> 30} GiB")
+                        raise RemoteError(f"cannot fetch {shown}: it is larger than {MAX_BYTES >> 30} GiB")
                     sha256.update(chunk)
                     hasher.update(chunk)
                     file.write(chunk)
         except OSError as error:
-            raise StoreProblem(f"cannot keep {url}: {error.strerror}") from None
+            raise StoreProblem(f"cannot keep {shown}: {error.strerror}") from None
         found = f"sha256:{sha256.hexdigest()}"
         if checksum and found != checksum:
-            raise DefinitionError(f"{url} has not the checksum that ADD asks for: it is {found}")
+            raise DefinitionError(f"{shown} has not the checksum that ADD asks for: it is {found}")
         digest = Digest(hasher.hexdigest(), size)
         modified = _seconds(headers.get("Last-Modified", ""))
         record = encoding.canonical(
@@ -126,9 +128,16 @@ class HttpFiles:
             }
         )
         self._store.submit(
-            Batch(files=(NewFile(digest, path),), records=(("fetches", f"{url} {checksum}", record),))
+            Batch(files=(NewFile(digest, path),), records=(("fetches", _record_key(url, checksum, shown), record),))
         )
         return Fetched(digest, modified)
+
+
+def _record_key(url: str, checksum: str, shown: str) -> str:
+    """Readable, but for what is secret, and for a query, which is where signatures stand."""
+    if shown != url or "?" in url:
+        url = f"{shown.partition('?')[0]} {encoding.key('url', url)}"
+    return f"{url} {checksum}"
 
 
 def _seconds(text: str) -> int:

@@ -44,16 +44,22 @@ class Keys:
         self._filesystems: dict[str, str] = {}
         self._parts: dict[str, dict[str, Any]] = {}
         self._own: dict[str, str] = {}
+        self._operations: dict[str, str] = {}
         self._fixed: dict[str, dict[str, Any]] = {}
         self._digests: dict[str, list[tuple[str, int]]] = {}
         self._lists: dict[str, list[Listed] | None] = {}
 
     def recipe(self, node_id: str) -> str:
         """The recipe key. Raises DefinitionError for a source path that is not in its context."""
+        if node_id in self._recipes:
+            return self._recipes[node_id]
         # Inputs come before their users in the graph, so going through it in order needs no recursion.
         for name in sorted(self._without_recipe(node_id), key=self._order.__getitem__):
             node = self._graph[name]
-            recipe = self._recipes[name] = self._recipe(node)
+            try:
+                recipe = self._recipes[name] = self._recipe(node)
+            except BuildgraphError as error:
+                raise self._graph.secrets.hide(error) from None
             # COPY --link knows nothing of what is below it; what stands on it knows both.
             linked = node.is_step and self._ignores_rootfs(node)
             below = self._filesystems[node.inputs[ROOTFS]] if linked else ""
@@ -75,6 +81,11 @@ class Keys:
         step's if none was made under the same one, whatever comes out of the steps below."""
         self.recipe(node_id)
         return self._own[node_id]
+
+    def operation(self, node_id: str) -> str:
+        """A key over what a step does, whatever the platform and the files."""
+        self.recipe(node_id)
+        return self._operations[node_id]
 
     def _without_recipe(self, node_id: str) -> set[str]:
         """The node and all below it whose recipe keys are still to be worked out."""
@@ -100,13 +111,18 @@ class Keys:
         fixed = {"operation": key_form(node.definition), "platform": node.platform}
         fixed.update({"secrets": marks} if marks else {})
         self._fixed[node.id] = fixed
-        self._own[node.id] = encoding.key("own", {**fixed, "sources": [digest for digest, _ in found]})
+        # The operation is by far the longest part of these keys: it is encoded once.
+        said = {name: encoding.canonical(value) for name, value in fixed.items()}
+        own = [digest for digest, _ in found]
+        self._own[node.id] = encoding.key_of_encoded("own", {**said, "sources": encoding.canonical(own)})
+        self._operations[node.id] = encoding.key_of_encoded("operation", {"operation": said["operation"]})
         parts = self._parts[node.id] = {
             **fixed,
             "rootfs": self._rootfs_part(node),
             "sources": [digest or self._filesystems[node.inputs[number]] for digest, number in found],
         }
-        return encoding.key("recipe", parts)
+        more = {name: encoding.canonical(parts[name]) for name in ("rootfs", "sources")}
+        return encoding.key_of_encoded("recipe", {**said, **more})
 
     def _rootfs_part(self, node: Node) -> str:
         return "" if self._ignores_rootfs(node) else self._filesystems[node.inputs[ROOTFS]]

@@ -103,10 +103,14 @@ class Lowering:
             platform_arguments(options.platform, Platform.here(), dockerfile.stages[target].name),
             self._build_args,
             self._escape,
+            self.graph.secrets,
         )
-        for instruction in dockerfile.args:
-            self._globals.declare(instruction)
-        do_with_needs(target, lambda number: self._lower(dockerfile.stages[number]), self._stages)
+        try:
+            for instruction in dockerfile.args:
+                self._globals.declare(instruction)
+            do_with_needs(target, lambda number: self._lower(dockerfile.stages[number]), self._stages)
+        except BuildgraphError as error:
+            raise self.graph.secrets.hide(error) from None
         self.graph.target = self._stages[target].node
 
     def _find_target(self) -> int:
@@ -228,7 +232,7 @@ class Lowering:
         try:
             return self._bases.image(name, platform)
         except InvalidReference as error:
-            raise DockerfileError(error.message, span) from None
+            raise DockerfileError(error.message, span, hint=error.hint) from None
         except BuildgraphError as error:
             raise FailedAt(span, error) from None
 
@@ -236,11 +240,12 @@ class Lowering:
         try:
             return self._bases.named_context(name, platform)
         except InvalidReference as error:
-            raise DockerfileError(error.message, span) from None
+            raise DockerfileError(error.message, span, hint=error.hint) from None
         except BuildgraphError as error:
             raise FailedAt(span, error) from None
 
     def _source_node(self, node_id: str, kind: str, text: str, source: Source) -> Node:
+        node_id, text = self.graph.secrets.shown(node_id), self.graph.secrets.shown(text)
         # One name may lead to several sources: an image for two platforms, a URL with and without a checksum.
         number = 1
         unique = node_id
@@ -334,7 +339,9 @@ class Lowering:
         return self._source_node(f"git:{source.name}", "git", source.name, source).id
 
     def http_node(self, url: str, checksum: str) -> str:
-        return self._source_node(f"http:{url}", "http", url, HttpSource(url, checksum)).id
+        shown = self.graph.secrets.shown(url)
+        source = HttpSource(url, checksum, shown if shown != url else "")
+        return self._source_node(f"http:{url}", "http", url, source).id
 
 
 def _check_secrets(instruction: ast.Run, operation: Operation) -> None:

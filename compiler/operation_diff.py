@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from compiler.preimage import MASK
@@ -20,6 +21,8 @@ _NAMES = {
     "exclude": "--exclude", "link": "--link", "parents": "--parents", "path": "the directory", "mounts": "the mounts",
     "scripts": "the script", "from_context": "where it copies from",
 }  # fmt: skip
+_DIGEST = len("sha256:") + 12
+"""Characters of a digest in a sentence."""
 _WORDS = {"Run": "RUN", "Copy": "COPY or ADD", "MakeDirectory": "WORKDIR", "Image": "an image"}
 
 
@@ -50,11 +53,27 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Explaine
 
 def _image(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Explained]:
     def text(image: Mapping[str, Any]) -> str:
-        digest = str(image.get("digest", ""))
-        return f"{image.get('name')} ({digest[:19]})" if digest else str(image.get("name"))
+        name, digest, layers = str(image.get("name")), str(image.get("digest", "")), image.get("layers", ())
+        if digest or not layers:
+            return f"{name} ({digest[:_DIGEST]})" if digest else name
+        # An image of this store's own has no manifest: its layers tell it apart.
+        count = "1 layer" if len(layers) == 1 else f"{len(layers)} layers, the last"
+        return f"{name} ({count} {str(layers[-1])[:_DIGEST]})"
 
-    details = (f"- {old.get('name')} {old.get('digest')}".rstrip(), f"+ {new.get('name')} {new.get('digest')}".rstrip())
-    return [Explained(Reason.BASE_IMAGE_CHANGED, f"the base image changed: {text(old)} → {text(new)}", details)]
+    details = [f"- {old.get('name')} {old.get('digest')}".rstrip(), f"+ {new.get('name')} {new.get('digest')}".rstrip()]
+    if not (old.get("digest") and new.get("digest")):
+        details += _layers(list(old.get("layers", ())), list(new.get("layers", ())))
+    return [Explained(Reason.BASE_IMAGE_CHANGED, f"the base image changed: {text(old)} → {text(new)}", tuple(details))]
+
+
+def _layers(old: list[str], new: list[str]) -> list[str]:
+    """What is different above the layers that two images share; nothing if those of one are not known."""
+    if not old or not new:
+        return []
+    same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False)))
+    shared = "the first layer is the same" if same == 1 else f"the first {same} layers are the same"
+    lines = [f"- layer {each}" for each in old[same:]] + [f"+ layer {each}" for each in new[same:]]
+    return [shared, *lines] if same else lines
 
 
 def _command(old: Mapping[str, Any], new: Mapping[str, Any]) -> Explained:

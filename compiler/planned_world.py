@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from compiler.graph import Graph, ImageSource
-from compiler.preimage import image_preimage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +30,7 @@ class PlannedWorld:
         if node is not None and node.is_step:
             return self._records.filesystem_preimage(node)
         if node is not None and isinstance(node.definition, ImageSource):
-            return image_preimage(node, self._keys)
+            return self._records.image_preimage(node)
         return self._records.earlier(recipe)
 
     def files(self, source: str) -> list[Listed] | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cache import encoding
 from compiler.graph import ROOTFS, ImageSource
-from compiler.history import is_secret_name
+from compiler.secret_values import MASK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from cache.store import Store, Table
     from compiler.graph import Graph, Node
     from compiler.keys import Keys
+    from compiler.secret_values import SecretValues
 
-MASK = "secret:"
-"""How the value of a variable whose name says that it is secret begins in a record."""
+__all__ = ["MASK", "InputNote", "Preimage", "image_preimage", "masked", "preimage_of", "read_preimage", "standing_on"]
 _PARTS = {"operation", "platform", "sources", "rootfs"}
 
 
@@ -31,8 +31,8 @@ class InputNote(NamedTuple):
 
 
 class Preimage(NamedTuple):
-    """parts: see `Keys.parts`, secret values replaced by marks. inputs: as the node numbers them. own: the key of
-    what is the step's own, see `Keys.own`."""
+    """parts: see `Keys.parts`, with marks in place of secrets once it is `masked`. inputs: as the node numbers them.
+    own: the key of what is the step's own, see `Keys.own`."""
 
     recipe: str
     parts: dict[str, Any]
@@ -66,14 +66,19 @@ def read_preimage(store: Store, recipe: str) -> Preimage | None:
         return None
 
 
-def preimage_of(graph: Graph, keys: Keys, node: Node, mark: Callable[[str, str], str]) -> Preimage:
-    """What the step's recipe key is made of now. mark: stands for the value of a secret variable, (name, value) in."""
+def masked(preimage: Preimage, secrets: SecretValues, mark: Callable[[str], str]) -> Preimage:
+    """The same with marks in place of secrets, see `SecretValues.marked`."""
+    parts = {**preimage.parts, "operation": secrets.marked(preimage.operation, mark)}
+    notes = [
+        note._replace(node=secrets.marked(note.node, mark), text=secrets.marked(note.text, mark))
+        for note in preimage.inputs
+    ]
+    return preimage._replace(parts=parts, inputs=tuple(notes), title=secrets.marked(preimage.title, mark))
+
+
+def preimage_of(graph: Graph, keys: Keys, node: Node) -> Preimage:
+    """What the step's recipe key is made of now, secrets in clear."""
     parts = keys.parts(node.id)
-    operation = parts["operation"]
-    if "env" in operation:
-        pairs = operation["env"]
-        env = [[name, f"{MASK}{mark(name, value)}" if is_secret_name(name) else value] for name, value in pairs]
-        parts = {**parts, "operation": {**operation, "env": env}}
     below = [graph[name] for name in node.inputs]
     notes = tuple(InputNote(each.id, each.kind, each.text, keys.filesystem(each.id)) for each in below)
     return Preimage(keys.recipe(node.id), parts, notes, node.text, keys.own(node.id))
@@ -89,6 +94,7 @@ def image_preimage(node: Node, keys: Keys) -> Preimage:
     """The same of an image: its name and digest take the operation's place, so that two can be compared."""
     source = node.definition
     assert isinstance(source, ImageSource)
-    operation = {"is": "Image", "name": source.name, "digest": source.digest}
+    layers = [layer.diff_id for layer in source.layers]
+    operation = {"is": "Image", "name": source.name, "digest": source.digest, "layers": layers}
     parts = {"operation": operation, "platform": "", "sources": [], "rootfs": ""}
     return Preimage(keys.recipe(node.id), parts, (), node.text, "")

@@ -11,6 +11,7 @@ class Reason(Enum):
 
     SAME_RECIPE = "same-recipe"
     SAME_CONTENT = "same-content"
+    SAME_STEP = "same-step"
     SOURCE = "source"
     NOT_NEEDED = "not-needed"
     NEVER_BUILT = "never-built"

@@ -11,6 +11,7 @@ from cache.errors import StoreProblem, UsageError
 from cache.store import Batch, NewFile
 from compiler.fetched_layers import find_fetched, keep_fetched
 from compiler.git_words import is_git
+from compiler.secret_values import shown_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +71,7 @@ class RemoteContexts:
         """The bytes of a URL that is a Dockerfile itself."""
         digest = self._http.get(where, "").digest
         if digest.size > MAX_DOCKERFILE:
-            raise UsageError(f"{where} is larger than {MAX_DOCKERFILE >> 20} MiB, and no archive")
+            raise UsageError(f"{shown_url(where)} is larger than {MAX_DOCKERFILE >> 20} MiB, and no archive")
         return self._store.read_blob(digest)
 
     def file(self, layer: Layer, path: str) -> bytes | None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from compiler.dockerfile.errors import DockerfileError
 from compiler.dockerfile.expand import ExpansionError, expand, expand_raw, expand_words
+from compiler.secret_values import SecretValues
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cache.platform import Platform
     from compiler.dockerfile.instructions import Arg
     from compiler.dockerfile.source import Span
@@ -35,9 +39,15 @@ def platform_arguments(target: Platform, build: Platform, stage: str) -> dict[st
 class GlobalScope:
     """What FROM sees: the arguments above the first stage, and the predefined ones."""
 
-    def __init__(self, predefined: dict[str, str], build_args: dict[str, str], escape: str) -> None:
+    def __init__(
+        self, predefined: dict[str, str], build_args: dict[str, str], escape: str, secrets: SecretValues | None = None
+    ) -> None:
+        """secrets: where the values of variables with secret names are noted."""
         self.build_args = build_args
         self.escape = escape
+        self.secrets = secrets or SecretValues()
+        for name, value in build_args.items():
+            self.secrets.note(name, value)
         self.values: dict[str, str] = {**predefined, **{k: v for k, v in build_args.items() if k in predefined}}
 
     def declare(self, instruction: Arg) -> None:
@@ -46,11 +56,13 @@ class GlobalScope:
             if name in self.build_args:
                 self.values[name] = self.build_args[name]
             elif default is not None:
-                self.values[name] = self.expand(default, instruction.span)
+                value, derived = expand_noted(expand, default, self.values, self, instruction.span)
+                self.secrets.note(name, value, derived=derived)
+                self.values[name] = value
 
     def expand(self, text: str, span: Span) -> str:
         """Raises DockerfileError."""
-        return expand_at(text, self.values, self.escape, span)
+        return expand_noted(expand, text, self.values, self, span)[0]
 
 
 class StageScope:
@@ -65,9 +77,13 @@ class StageScope:
         self.env = dict(env)
         self.args = dict(args)
         self._visible = {**env, **args}
+        self.secrets = above.secrets
+        for name, value in env.items():
+            self.secrets.note(name, value)
 
-    def copy_env(self, name: str, value: str) -> None:
-        """ENV."""
+    def copy_env(self, name: str, value: str, *, derived: bool = False) -> None:
+        """ENV. derived: the value says something about a secret, see `expand_noted`."""
+        self.secrets.note(name, value, derived=derived)
         self.env[name] = value
         self._visible[name] = value
 
@@ -77,14 +93,16 @@ class StageScope:
         before = dict(self._visible)
         for name, default, _ in instruction.args:
             value: str | None
+            derived = False
             if name in self._above.build_args:
                 value = self._above.build_args[name]
             elif default is not None:
-                value = expand_at(default, before, self._above.escape, instruction.span)
+                value, derived = expand_noted(expand, default, before, self._above, instruction.span)
             else:
                 value = self._above.values.get(name)
             declared.append((name, value))
             if value is not None:
+                self.secrets.note(name, value, derived=derived)
                 self.args[name] = value
                 self._visible[name] = value
         return declared
@@ -96,14 +114,15 @@ class StageScope:
 
     def expand(self, text: str, span: Span) -> str:
         """One word: variables replaced, quotes removed. Raises DockerfileError."""
-        return expand_at(text, self._visible, self._above.escape, span)
+        return self.expand_noted(text, span)[0]
+
+    def expand_noted(self, text: str, span: Span) -> tuple[str, bool]:
+        """The same, and whether it says something about a secret."""
+        return expand_noted(expand, text, self._visible, self._above, span)
 
     def expand_raw(self, text: str, span: Span) -> str:
         """A heredoc's body: variables replaced, quotes kept. Raises DockerfileError."""
-        try:
-            return expand_raw(text, self._visible.get, self._above.escape)
-        except ExpansionError as error:
-            raise DockerfileError(str(error), span) from None
+        return expand_noted(expand_raw, text, self._visible, self._above, span)[0]
 
     def expand_words(self, text: str, span: Span) -> list[str]:
         """Several words. Raises DockerfileError."""
@@ -122,9 +141,17 @@ class StageScope:
         return {name: given[name] for name in sorted(given) if name in PROXIES and name not in self.args}
 
 
-def expand_at(text: str, values: dict[str, str], escape: str, span: Span) -> str:
-    """`expand`, with an error that points at the place."""
+def expand_noted(
+    how: Callable[..., str], text: str, values: dict[str, str], above: GlobalScope, span: Span
+) -> tuple[str, bool]:
+    """`expand` or `expand_raw`, and whether the result says something about a secret. Raises DockerfileError."""
     try:
-        return expand(text, values.get, escape)
+        result = how(text, values.get, above.escape)
+        again = partial(_again, how, text, above.escape)
+        return result, above.secrets.note_expanded(text, result, values, again)
     except ExpansionError as error:
         raise DockerfileError(str(error), span) from None
+
+
+def _again(how: Callable[..., str], text: str, escape: str, values: dict[str, str]) -> str:
+    return how(text, values.get, escape)

@@ -18,12 +18,14 @@ from compiler.lookup import Lookup
 from compiler.lower import Lowering
 from compiler.records import StepRecords
 from compiler.remote_context import RemoteContexts
+from compiler.secret_values import shown_url
 from compiler.sources import Sources
 from worker.library import LayerLibrary
 
 if TYPE_CHECKING:
     from cache.lmdb_store import LmdbStore
     from cache.result import Result
+    from compiler.changed import Changed
     from compiler.dockerfile.parser import Dockerfile
     from compiler.forecast import Forecast
     from compiler.forecaster import Forecaster
@@ -55,10 +57,10 @@ class Session:
         options: BuildOptions,
         images: Images | None = None,
         library: LayerLibrary | None = None,
-        changed: tuple[str, ...] = (),
+        changed: tuple[Changed, ...] = (),
     ) -> None:
         """Parse, lower and resolve sources. images, library: shared with other sessions on the same store. changed:
-        paths of the context that are to be taken for changed, without being so.
+        paths of contexts that are to be taken for changed, without being so.
 
         Raises DockerfileError, UsageError, RemoteError.
         """
@@ -80,13 +82,19 @@ class Session:
             from compiler.epoch import resolve_epoch
 
             options = self.options = resolve_epoch(options, self.dockerfile, remote, definition.remote)
+        if options.no_cache_stages:
+            from compiler.stage_names import filtered_stages
+
+            stages = filtered_stages(self.dockerfile.stages, options.no_cache_stages)
+            options = self.options = options._replace(no_cache_stages=stages)
         lowering = Lowering(self.dockerfile, options, self.sources)
         self.graph: Graph = lowering.graph
         self.proxies = lowering.proxies
         marks = partial(_marks, options, store.directory)
         self.keys = Keys(self.graph, self.sources.tree, marks)
         self.lookup = Lookup(store)
-        self.project = os.path.realpath(definition.context) if definition.context else definition.remote or "-"
+        remote_name = shown_url(definition.remote) or "-"
+        self.project = os.path.realpath(definition.context) if definition.context else remote_name
         self.changed = changed
         file = definition_file(definition.context, definition.dockerfile_path, options.platform, definition.remote)
         self.records = StepRecords(store, file, self.graph, self.keys)
@@ -111,7 +119,7 @@ class Session:
 
     def forecast(self, slots: int) -> Forecast:
         """What a build would do with as many steps at the same time."""
-        return self._forecaster.forecast(slots)._replace(changed=self.changed)
+        return self._forecaster.forecast(slots)._replace(changed=tuple(map(str, self.changed)))
 
     def explain(self, node: Node) -> Explained:
         """What is different from the nearest earlier build of a step."""

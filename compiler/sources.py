@@ -17,6 +17,7 @@ from compiler.git_words import is_git
 from compiler.graph import ContextSource, HttpSource, ImageSource
 from compiler.lookup import all_present
 from compiler.lower import Image
+from compiler.secret_values import shown_url
 from compiler.steps import is_url, url_file_name
 from compiler.text_file import read_text_file, refuse_outside
 from worker.context import ContextTree
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from cache.platform import Platform
     from cache.result import Layer
     from cache.store import Store, Table
+    from compiler.changed import Changed
     from compiler.git_source import GitUrl
     from compiler.graph import Node
     from compiler.http_files import HttpFiles
@@ -39,6 +41,7 @@ MAX_IGNORE = 4 << 20
 """Bytes of an ignore file."""
 MAX_CHAIN = 10
 """Named contexts that may lead to one another, BuildKit's own limit."""
+_SCHEMES = ("docker-image://", "oci-layout://")
 HTTP_MODE = 0o600
 """Mode of a file that ADD fetches, as docker has it."""
 
@@ -55,7 +58,7 @@ class Sources:
         context: str | None,
         dockerfile_path: str | None,
         remote: RemoteContexts,
-        changed: tuple[str, ...] = (),
+        changed: tuple[Changed, ...] = (),
     ) -> None:
         """dockerfile_path: where the Dockerfile was read, for its own ignore file beside it; None for stdin."""
         self._changed = changed
@@ -149,14 +152,14 @@ class Sources:
         keep = dict(self._options.build_args).get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "0").lower() in ("1", "true")
         layer = self._remote.layer(where, keep_git=keep)
         if layer is not None:
-            self._main = ImageSource(where if "://" in where else "archive", None, (layer,), "")
+            self._main = ImageSource(shown_url(where) if "://" in where else "archive", None, (layer,), "")
         return layer
 
     def _remote_source(self, name: str, where: str) -> ImageSource:
         layer = self._remote.layer(where)
         if layer is None:
-            raise UsageError(f"--build-context {name}={where}: it is no archive")
-        return ImageSource(where, None, (layer,), "")
+            raise UsageError(f"--build-context {name}={shown_url(where)}: it is no archive")
+        return ImageSource(shown_url(where), None, (layer,), "")
 
     def _layout(self, name: str, value: str, platform: Platform) -> Image:
         key = (f"oci-layout://{value}", str(platform))
@@ -195,13 +198,16 @@ class Sources:
             rules = _ignore_rules(directory, f"{self._dockerfile_path}{IGNORE_FILE}" if self._dockerfile_path else "")
         if not os.path.isdir(directory):
             what = f"the context {directory}" if not source.name else f"the named context {source.name}={directory}"
-            raise UsageError(f"{what} is not a directory")
-        tree = ContextTree(directory, rules, self._store, () if source.name else self._changed)
+            hint = "" if not source.name else f"with {' or '.join(_SCHEMES)} in front it may be an image, too"
+            raise UsageError(f"{what} is not a directory", hint=hint)
+        tree = ContextTree(
+            directory, rules, self._store, [each.path for each in self._changed if each.context == source.name]
+        )
         self._context_trees.append(tree)
         return tree
 
     def _http_tree(self, source: HttpSource) -> FileTree:
-        fetched = self._http.get(source.url, source.checksum)
+        fetched = self._http.get(source.url, source.checksum, source.shown)
         name = url_file_name(source.url)
         entry = Entry(
             name, FILE, HTTP_MODE, mtime=fetched.modified, size=fetched.digest.size, digest=fetched.digest.hash

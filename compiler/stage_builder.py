@@ -108,18 +108,20 @@ class StageBuilder:
     def _arg(self, instruction: ast.Arg) -> None:
         pairs = self.scope.declare(instruction)
         self.declared.update(pairs)
-        shown = [(name, None if history.is_secret_name(name) else value) for name, value in pairs]
+        holds = self.scope.secrets.holds
+        shown = [(name, None if value is None or holds(name, value) else value) for name, value in pairs]
         self.note(history.pairs_text("ARG", shown))
 
     def _env(self, instruction: ast.Env) -> None:
         span = instruction.span
-        pairs = [(self.scope.expand(name, span), self.scope.expand(value, span)) for name, value in _pairs(instruction)]
-        for name, value in pairs:
+        expand, expand_noted = self.scope.expand, self.scope.expand_noted
+        found = [(expand(name, span), *expand_noted(value, span)) for name, value in _pairs(instruction)]
+        for name, value, derived in found:
             if not name:
                 raise DockerfileError("ENV needs names that are not empty", span)
-            self.scope.copy_env(name, value)
+            self.scope.copy_env(name, value, derived=derived)
         self.config = self.config._replace(env=tuple(f"{name}={value}" for name, value in self.scope.env.items()))
-        self.note(history.pairs_text("ENV", pairs))
+        self.note(history.pairs_text("ENV", [(name, value) for name, value, _ in found]))
 
     def _label(self, instruction: ast.Label) -> None:
         span = instruction.span

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 LEAST_DIGITS = 6
 """Hex digits of a key that are enough, if they fit one only."""
 _KEY = re.compile(rf"[0-9a-f]{{{LEAST_DIGITS},64}}")
+_SHORT = re.compile(rf"(?=.*[0-9])[0-9a-f]{{3,{LEAST_DIGITS - 1}}}")
 _LISTED = 10
 """Keys that an ambiguous beginning lists."""
 _LISTED_DIGITS = 16
@@ -48,12 +49,14 @@ def last_build(store: Store, file: str, target: str = "") -> BuildRecord | None:
 
 def find_in_build(store: Store, build: BuildRecord, text: str) -> StepLog:
     """The log of a step by its id, or of a stage's last one by the stage's name. Raises UsageError."""
-    node = build.node(text)
+    node = build.node(text) or build.node(text.lower())
     if node is None:
         node = next((each for each in reversed(build.nodes) if each.id.rpartition(".")[0] == text.lower()), None)
     if node is None:
         names = [each.id for each in build.nodes]
         hint = "buildgraph log --list shows what the last build had"
+        if _SHORT.fullmatch(text.lower()):
+            hint += f"; of a key, {LEAST_DIGITS} digits or more are needed"
         raise UsageError(f"there is no step {text!r} in the last build{did_you_mean(text, names)}", hint=hint)
     return _of_node(store, build, node)
 

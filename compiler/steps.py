@@ -99,7 +99,9 @@ def run_step(instruction: ast.Run, stage: StageBuilder, options: BuildOptions, i
         insecure=insecure,
     )
     declared = [(name, stage.scope.visible.get(name, value or "")) for name, value in stage.declared.items()]
-    return Step(operation, tuple(numbers.ids), history.run_text(argv, declared))
+    holds = stage.scope.secrets.holds
+    shown = [(name, None if holds(name, value) else value) for name, value in declared]
+    return Step(operation, tuple(numbers.ids), history.run_text(argv, shown))
 
 
 def _argv(instruction: ast.Run, stage: StageBuilder) -> tuple[tuple[str, ...], tuple[Script, ...]]:
@@ -195,7 +197,8 @@ def copy_step(instruction: ast.Copy, stage: StageBuilder, inputs: Inputs) -> Ste
         parents=instruction.parents,
     )
     written = stage.scope.expand(instruction.destination, span)  # in the history it stands as it was written
-    return Step(operation, tuple(numbers.ids), _created_by("COPY", instruction, words, written, owner))
+    created_by = _created_by("COPY", instruction, words, written, owner)
+    return Step(operation, tuple(numbers.ids), stage.scope.secrets.shown(created_by))
 
 
 def add_step(instruction: ast.Add, stage: StageBuilder, inputs: Inputs) -> Step:
@@ -225,7 +228,8 @@ def add_step(instruction: ast.Add, stage: StageBuilder, inputs: Inputs) -> Step:
     destination, owner, mode = _placement(instruction, stage)
     operation = Copy(tuple(sources), destination, owner, mode, instruction.link, instruction.exclude)
     written = stage.scope.expand(instruction.destination, span)  # in the history it stands as it was written
-    return Step(operation, tuple(numbers.ids), _created_by("ADD", instruction, words, written, owner))
+    created_by = _created_by("ADD", instruction, words, written, owner)
+    return Step(operation, tuple(numbers.ids), stage.scope.secrets.shown(created_by))
 
 
 def _git_url(word: str, instruction: ast.Add, checksum: str) -> GitUrl:

@@ -6,14 +6,21 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from cache.build_record import newest_builds
-from compiler.explain import explain
+from compiler.explain import NEVER_BUILT, explain, explain_forgotten
+from compiler.forecast import MISS
 from compiler.reasons import Explained, Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cache.build_record import BuildRecord, NodeRecord
     from cache.store import Store
+    from compiler.forecast import Outlook
+    from compiler.graph import Node
     from compiler.records import StepRecords
+    from compiler.session import Session
 
+NEVER_THEN = "no earlier build of this step was known"
 SEARCHED = 500
 """Builds that are looked through for a step's last miss, newest first."""
 
@@ -31,17 +38,40 @@ def last_miss(store: Store, records: StepRecords, node_id: str) -> Miss | None:
     for build in islice(newest_builds(store), SEARCHED):
         node = build.node(node_id) if build.file == records.file else None
         if node is not None and node.status in ("ran", "failed"):
-            return Miss(build, node, explain_recorded(records, node))
+            return Miss(build, node, explain_recorded(store, records, node))
     return None
 
 
-def explain_recorded(records: StepRecords, node: NodeRecord) -> Explained:
+def explain_recorded(store: Store, records: StepRecords, node: NodeRecord) -> Explained:
     """Why a step of an earlier build had the status that it had."""
     if node.reason:
         reason = Reason(node.reason) if node.reason in {each.value for each in Reason} else Reason.GONE
-        never = "no earlier build of this step was known"
-        return Explained(reason, node.note or (never if reason is Reason.NEVER_BUILT else reason.value))
+        return Explained(reason, node.note or (NEVER_THEN if reason is Reason.NEVER_BUILT else reason.value))
     now = records.earlier(node.recipe)
     if now is None:
         return Explained(Reason.GONE, "what its key was made of is no longer in the store")
-    return explain(now, records.earlier(node.before), records)
+    earlier = records.earlier(node.before)
+    found = explain_forgotten(store, "") if earlier is None else explain(now, earlier, records)
+    return found._replace(text=found.text.replace(NEVER_BUILT, NEVER_THEN))
+
+
+def behind(session: Session, outlooks: Mapping[str, Outlook], node: Node) -> Explained:
+    """What has a step wait, or have its result be made anew by another one: what is different from its nearest earlier
+    build; if nothing is, what the first step below that surely runs says of itself, with its name."""
+    before = session.records.before(node)
+    if before and before == session.keys.recipe(node.id):
+        for name in _below(session, node):
+            outlook = outlooks[name]
+            if outlook.status == MISS:
+                return outlook.why._replace(text=f"{name} runs: {outlook.why.text}")
+    return session.explain(node)
+
+
+def _below(session: Session, node: Node) -> list[str]:
+    """What a step is made of, the nearest first."""
+    found = dict.fromkeys(node.inputs)
+    for name in (waiting := list(found)):
+        new = [each for each in session.graph[name].inputs if each not in found]
+        found.update(dict.fromkeys(new))
+        waiting += new
+    return list(found)

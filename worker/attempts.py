@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING, TypeVar
 
@@ -38,10 +37,11 @@ def attempts(run: Callable[[], _Made], order: Order, output: Output, stopped: Ca
             if total == 1 or stopped():
                 raise
             if number == total:
-                _say(output, f"[attempt {number} of {total}: {error.message}]")
+                output.say(f"[attempt {number} of {total}: {error.message}]")
+                error.tail = list(output.tail)
                 raise
             pause = min(FIRST_PAUSE * 2 ** (number - 1), LONGEST_PAUSE)
-            _say(output, f"[attempt {number} of {total}: {error.message}; trying again in {pause:.0f} s]")
+            output.say(f"[attempt {number} of {total}: {error.message}; trying again in {pause:.0f} s]")
         _sleep(pause, order, stopped)
     raise AssertionError("a number of attempts below one")
 
@@ -52,16 +52,3 @@ def _sleep(seconds: float, order: Order, stopped: Callable[[], bool]) -> None:
         if order.cancelled() or stopped():
             raise Cancelled
         time.sleep(min(left, LOOK_SECONDS))
-
-
-def _say(output: Output, line: str) -> None:
-    """Into the output like a line of the command's own; on a new one, since its last may have no end."""
-    reading, writing = os.pipe()
-    try:
-        try:
-            os.write(writing, f"\n{line}\n".encode())  # a pipe holds more than any of these
-        finally:
-            os.close(writing)
-        output.read_from(reading)
-    finally:
-        os.close(reading)

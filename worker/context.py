@@ -77,14 +77,27 @@ class ContextTree:
     def resolve(self, path: str) -> Resolution:
         from cache.rootfs import resolve
 
-        return resolve(self._lookup, path)
+        return resolve(self.lookup, path)
+
+    def lookup(self, path: str) -> tuple[Entry, int] | None:
+        if not path:
+            return Entry("", DIRECTORY, 0o755), 0
+        above = ""
+        names = path.split("/")
+        for name in names[:-1]:
+            entry = self._read(above).entry(name)
+            if entry is None or entry.kind != DIRECTORY:
+                return None
+            above = entry.path
+        entry = self._read(above).entry(names[-1])
+        return None if entry is None else (entry, 0)
 
     def listdir(self, path: str) -> list[str]:
         return self._read(path).names
 
     def walk(self, path: str) -> Iterator[tuple[Entry, int]]:
         entries = []
-        top = self._lookup(path)
+        top = self.lookup(path)
         if top is None:
             return
         pending = [top[0]]
@@ -100,7 +113,7 @@ class ContextTree:
         """A Merkle digest: of a directory over the digests of what is in it."""
         known = self._digests.get(path)
         if known is None:
-            found = self._lookup(path)
+            found = self.lookup(path)
             if found is None:
                 raise DefinitionError(f"{path!r} is not in the context")
             known = self._directory_digest(path) if found[0].kind == DIRECTORY else entry_digest(found[0])
@@ -116,20 +129,6 @@ class ContextTree:
             os.close(fd)
 
     # reading
-
-    def _lookup(self, path: str) -> tuple[Entry, int] | None:
-        """The entry at exactly this path, following no symlink."""
-        if not path:
-            return Entry("", DIRECTORY, 0o755), 0
-        above = ""
-        names = path.split("/")
-        for name in names[:-1]:
-            entry = self._read(above).entry(name)
-            if entry is None or entry.kind != DIRECTORY:
-                return None
-            above = entry.path
-        entry = self._read(above).entry(names[-1])
-        return None if entry is None else (entry, 0)
 
     def _directory_digest(self, path: str) -> str:
         # Children first and without recursion, since contexts may be deep.
@@ -213,6 +212,10 @@ class ContextTree:
             os.close(fd)
             raise EnvironmentProblem(f"{path} in the context was replaced while the build read it")
         return fd
+
+    def leaves_out(self, path: str) -> bool:
+        """Whether the ignore rules are why a path is not in the context."""
+        return bool(path) and self._rules.ignored(path) and os.path.lexists(os.path.join(self.directory, path))
 
     def pretended(self, path: str) -> str:
         """What a file that is taken for changed has as its digest, "" for any other."""

@@ -22,6 +22,8 @@ _UMASKED = {
 }
 """Modes that differ only by the umask of whoever wrote the file count, and are copied, as with umask 022 (I1)."""
 
+UNKNOWN_SIZE = -1
+"""Bytes of a file that is only taken for changed: what they would be nobody knows."""
 _UNKNOWN = "-" * 64
 _HASH = 64
 
@@ -130,7 +132,7 @@ class ContextDirectory:
         if stat.S_ISREG(status.st_mode):
             pretended = self._tree.pretended(path)
             if pretended:
-                return Entry(path, FILE, _mode(status), mtime=modified, size=status.st_size, digest=pretended)
+                return Entry(path, FILE, _mode(status), mtime=modified, size=UNKNOWN_SIZE, digest=pretended)
             known = self._memory().get(name)
             usable = known is not None and known[1] == _describe(status) and not self._tree.racy(status)
             digest = known[0] if known is not None and usable else self._tree.hash_file(path, status.st_size)

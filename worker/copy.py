@@ -13,8 +13,8 @@ from cache.rootfs import Rootfs
 from worker.copy_plan import CopyPlan, conflict
 from worker.ignore import IgnoreRules
 from worker.operation import Copy, Inline, MakeDirectory, Pattern
-from worker.selection import Match, select, selection_digest
-from worker.tree import FileTree, Tree
+from worker.selection import Match, leading, select, selection_digest
+from worker.tree import FileTree, Tree, kept
 from worker.users import resolve_owner, resolve_user
 
 if TYPE_CHECKING:
@@ -70,13 +70,8 @@ def _plan_parents(
     """COPY --parents: each source below the directories that lead to it, which keep their own metadata."""
     plan.directory(target)
     for tree, match in chosen:
-        parts = match.relative.split("/") if match.relative else []
-        base = match.literal.removesuffix(match.relative).rstrip("/")
-        for count in range(1, len(parts) + (match.entry.kind == DIRECTORY)):
-            above = "/".join(parts[:count])
-            found = tree.resolve(f"{base}/{above}")
-            if found.entry is not None and found.entry.kind == DIRECTORY:
-                plan.like(f"{target}/{above}".lstrip("/"), tree, found.entry, found.layer)
+        for above, entry, number in leading(tree, match):
+            plan.like(f"{target}/{above}".lstrip("/"), tree, entry, number)
         place = f"{target}/{match.relative}".strip("/")
         if match.entry.kind == DIRECTORY:
             plan.content(place, tree, match.path, keep=keep)
@@ -113,21 +108,39 @@ def _refuse_conflicts(operation: Copy, source: Pattern, tree: Tree, rootfs: Root
     """Raise DefinitionError where a file would replace a directory of the image or the reverse; reads names only."""
     keep = keep_rule(operation)
     for match in select(tree, source.path, deep=operation.parents):
-        if operation.parents or (source.extract and match.entry.kind == FILE):
+        directory = match.entry.kind == DIRECTORY
+        if not directory and keep is not None and not keep(match.name):
             continue
-        if match.entry.kind != DIRECTORY:
-            _refuse_conflict(f"{target}/{match.name}".lstrip("/"), match.entry, rootfs)
-            continue
-        pending = [(match.path, target)]
-        while pending:
-            path, place = pending.pop()
-            for name in sorted({*tree.listdir(path)} & {*rootfs.listdir(place)}):
-                child, there = f"{path}/{name}".lstrip("/"), f"{place}/{name}".lstrip("/")
-                found = next(tree.walk(child), None) if keep is None or keep(child) else None
-                if found is not None:
-                    _refuse_conflict(there, found[0], rootfs)
-                    if found[0].kind == DIRECTORY:
-                        pending.append((child, there))
+        place = target
+        if operation.parents:
+            for above, entry, _ in leading(tree, match):
+                _refuse_conflict(f"{target}/{above}".lstrip("/"), entry, rootfs)
+            place = f"{target}/{match.relative}".strip("/")
+        elif not directory:
+            if source.extract and match.entry.kind == FILE:
+                continue  # an archive may replace what stands in its way
+            place = f"{target}/{match.name}".lstrip("/")
+        if not directory:
+            _refuse_conflict(place, match.entry, rootfs)
+        elif keep is not None:
+            for relative, entry, _ in kept(tree, match.path, keep):
+                _refuse_conflict(f"{place}/{relative}".lstrip("/"), entry, rootfs)
+        else:
+            _refuse_conflicts_below(tree, match.path, rootfs, place)
+
+
+def _refuse_conflicts_below(tree: Tree, path: str, rootfs: Rootfs, target: str) -> None:
+    """For all in a directory: only names that are on both sides are looked at, which may be few of many."""
+    pending = [(path, target)]
+    while pending:
+        path, place = pending.pop()
+        for name in sorted({*tree.listdir(path)} & {*rootfs.listdir(place)}):
+            child, there = f"{path}/{name}".lstrip("/"), f"{place}/{name}".lstrip("/")
+            found = tree.lookup(child)
+            if found is not None:
+                _refuse_conflict(there, found[0], rootfs)
+                if found[0].kind == DIRECTORY:
+                    pending.append((child, there))
 
 
 def _refuse_conflict(path: str, entry: Entry, rootfs: Rootfs) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cache.entry import DIRECTORY, FILE, HARDLINK, SYMLINK, Entry
 from cache.errors import DefinitionError
 from worker.modes import apply_mode, fixed_mode
+from worker.tree import kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,19 +96,17 @@ class CopyPlan:
     ) -> None:
         """Put everything below the tree's directory `path` into the directory `target`.
 
-        keep: which relative paths to take. archive: the tree was unpacked from one: it may replace what stands in its
-        way, and keeps its owners unless the user names others.
+        keep: which relative paths to take; directories that lead to them come too, as they are in the tree.
+        archive: the tree was unpacked from one: it may replace what stands in its way, and keeps its owners unless the
+        user names others.
         """
         self.directory(target)
         start = len(path) + 1 if path else 0
         prefix = f"{target}/" if target else ""
-        for entry, number in tree.walk(path):
-            relative = entry.path[start:]
-            if not relative or (keep is not None and not keep(relative)):
-                continue
-            if keep is not None:
-                self.directory((prefix + relative).rpartition("/")[0])
-            self._put(prefix + relative, tree, entry, number, archive=archive)
+        everything = ((entry.path[start:], entry, number) for entry, number in tree.walk(path))
+        for relative, entry, number in everything if keep is None else kept(tree, path, keep):
+            if relative:
+                self._put(prefix + relative, tree, entry, number, archive=archive)
 
     def entries(self) -> list[Planned]:
         """Everything, in the order of a layer."""

@@ -62,7 +62,14 @@ class Executor:
                 runner = self._runner
                 if runner is None:
                     raise EnvironmentProblem("this worker was not prepared to run commands")
-                scratch = attempts(lambda: runner.run(action, order, output), order, output, self._stopped.is_set)
+
+                def attempt() -> RunScratch:
+                    nonlocal started
+                    # Failed attempts and pauses are no part of what the step takes when it works.
+                    started = time.monotonic()
+                    return runner.run(action, order, output)
+
+                scratch = attempts(attempt, order, output, self._stopped.is_set)
                 layer, batch = self._library.write_layer(scratch.capture)
             else:
                 layer, batch = self._library.write_layer(self._writer(action))

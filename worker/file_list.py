@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cache.entry import DIRECTORY
 from worker.selection import select
+from worker.tree import kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -21,7 +22,8 @@ DIGEST_CHARS = 16
 
 
 class Listed(NamedTuple):
-    """One name. kind: as in `Entry`. size: bytes. digest: the beginning of its content's, or where a link points."""
+    """One name. kind: as in `Entry`. size: bytes, below zero if nobody knows. digest: the beginning of its content's,
+    or where a link points."""
 
     path: str
     kind: str
@@ -46,11 +48,8 @@ def list_selected(tree: Tree, pattern: str, keep: Callable[[str], bool] | None, 
         if match.entry.kind != DIRECTORY:
             found[match.path] = _listed(match.entry)
             continue
-        start = len(match.path) + 1 if match.path else 0
-        for entry, _ in tree.walk(match.path):
-            relative = entry.path[start:]
-            if relative and (keep is None or keep(relative)):
-                found[entry.path] = _listed(entry)
+        for _, entry, _ in kept(tree, match.path, keep or (lambda _: True)):
+            found[entry.path] = _listed(entry)
     return list(found.values())
 
 

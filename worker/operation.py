@@ -107,7 +107,7 @@ def key_form(value: Any) -> Any:
     if isinstance(value, tuple):
         fields = getattr(value, "_fields", None)
         if fields is None:
-            return [key_form(item) for item in value]
+            return [item if isinstance(item, str) else key_form(item) for item in value]
         form = {name: key_form(item) for name, item in zip(fields, value, strict=True)}
         form["is"] = type(value).__name__
         return form

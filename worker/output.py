@@ -48,6 +48,7 @@ class Output:
         self._hash = blake3()
         self._file: int | None = None
         self._followed = True
+        self._ended = True
         self.live_path = store.scratch("log")
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
 
@@ -64,6 +65,12 @@ class Output:
         if self._partial:
             self._line(self._partial, b"")
             self._partial = b""
+
+    def say(self, line: str) -> None:
+        """Add a line that is not the command's own; on a new one, since the command's last may have no end. OSError."""
+        if self._size and not self._ended:
+            self._keep(b"\n")
+        self._line(line.encode("utf-8", "surrogateescape"), b"\n")
 
     def keep(self) -> tuple[Digest | None, Batch]:
         """The log's digest, None if nothing was printed, and the batch that puts it into the store."""
@@ -99,6 +106,7 @@ class Output:
 
     def _keep(self, data: bytes) -> None:
         data = data[: KEPT_BYTES - self._size]
+        self._ended = data.endswith(b"\n") if data else self._ended
         self._hash.update(data)
         self._size += len(data)
         if self._size <= MEMORY_LIMIT:

@@ -17,6 +17,7 @@ from worker.extract import extract
 from worker.keeper_client import BundleFile, View
 from worker.mount_points import MountPoint, real_target
 from worker.sandbox import Bind, Tmpfs
+from worker.selection import missing_hint
 
 if TYPE_CHECKING:
     import contextlib
@@ -108,7 +109,7 @@ class RunMounts:
             rootfs = self._library.rootfs(layers)
             found = rootfs.resolve(mount.source)
             if found.entry is None:
-                raise DefinitionError(f"there is no {mount.source!r} to mount at {mount.target}")
+                raise _missing(mount, self._library.tree(layers))
             inside, directory = found.path, found.entry.kind == DIRECTORY
         else:
             layer, inside, directory = self._materialize(given, mount)
@@ -128,7 +129,7 @@ class RunMounts:
         """A part of a context as a layer, so that a step sees just the files that its key counts."""
         found = tree.resolve(mount.source)
         if found.entry is None:
-            raise DefinitionError(f"there is no {mount.source!r} to mount at {mount.target}")
+            raise _missing(mount, tree)
         plan = CopyPlan(self._library.rootfs(()), owner=None, mode="", now=0)
         directory = found.entry.kind == DIRECTORY
         if directory:
@@ -179,3 +180,7 @@ class RunMounts:
             target = real_target(self._rootfs, mount.target)
             self._add(mount.target, False, Bind(f"{self._bundle}/{name}", target, True))
 
+
+def _missing(mount: Mount, tree: Tree) -> DefinitionError:
+    message = f"there is no {mount.source!r} to mount at {mount.target}"
+    return DefinitionError(message, hint=missing_hint(tree, mount.source))

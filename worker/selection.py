@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from cache import encoding
 from cache.entry import DIRECTORY
 from cache.errors import DefinitionError
+from worker.context import ContextTree
 from worker.globs import compile_glob, has_wildcard
 from worker.tree import walk_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from cache.entry import Entry
     from worker.tree import Tree
@@ -62,9 +63,32 @@ def select(tree: Tree, pattern: str, *, deep: bool = False) -> list[Match]:
     if not has_wildcard(path):
         one = match(path)
         if one is None:
-            raise DefinitionError(f"there is no {pattern!r} to copy")
+            raise DefinitionError(f"there is no {pattern!r} to copy", hint=missing_hint(tree, path))
         return [one]
     return [found for candidate in _expand(tree, path.split("/"), deep) if (found := match(candidate)) is not None]
+
+
+def missing_hint(tree: Tree, path: str) -> str:
+    """For whoever named a path that is not there: what keeps it out, or what is called alike where it ends."""
+    import difflib  # 5 ms that only an error has to pay
+
+    path = rooted(path)
+    if isinstance(tree, ContextTree) and tree.leaves_out(path):
+        return "it is there, but .dockerignore leaves it out"
+    above = ""
+    for name in path.split("/"):
+        found = tree.resolve(f"{above}/{name}")
+        if found.entry is None:
+            where = tree.resolve(above)
+            names = tree.listdir(where.path) if where.entry is not None and where.entry.kind == DIRECTORY else []
+            alike = difflib.get_close_matches(name, names, n=1)
+            rest = path[len(f"{above}/{name}".lstrip("/")) :]
+            if alike:
+                there = f"{above}/{alike[0]}".lstrip("/")
+                return f"there is {there + rest if tree.resolve(there + rest).entry is not None else there}"
+            break
+        above = f"{above}/{name}".lstrip("/")
+    return "paths begin at the root of the context, stage or image that they are taken from"
 
 
 def _expand(tree: Tree, parts: list[str], deep: bool) -> list[str]:
@@ -114,7 +138,7 @@ def selection_digest(
     rows: list[list[object]] = []
     for match in select(tree, pattern, deep=parents):
         if parents:
-            rows.append([match.relative, _leading(tree, match)])
+            rows.append([match.relative, [[each.mode, each.uid, each.gid] for _, each, _ in leading(tree, match)]])
         directory = match.entry.kind == DIRECTORY
         digest = tree.digest(match.path) if keep is None or not directory else walk_digest(tree, match.path, keep)
         # A directory's own name does not matter: its content is what is copied.
@@ -122,9 +146,13 @@ def selection_digest(
     return encoding.key("selection", rows)
 
 
-def _leading(tree: Tree, match: Match) -> list[list[int]]:
-    """Mode and owner of each directory above a match that --parents makes anew."""
-    parts = match.relative.split("/")
+def leading(tree: Tree, match: Match) -> Iterator[tuple[str, Entry, int]]:
+    """The directories that --parents makes for a match, the match itself too if it is one: the path at the
+    destination, and what stands there in the tree."""
+    parts = match.relative.split("/") if match.relative else []
     base = match.literal.removesuffix(match.relative).rstrip("/")
-    found = [tree.resolve(f"{base}/{'/'.join(parts[:count])}").entry for count in range(1, len(parts))]
-    return [[entry.mode, entry.uid, entry.gid] for entry in found if entry is not None]
+    for count in range(1, len(parts) + (match.entry.kind == DIRECTORY)):
+        above = "/".join(parts[:count])
+        found = tree.resolve(f"{base}/{above}")
+        if found.entry is not None and found.entry.kind == DIRECTORY:
+            yield above, found.entry, found.layer

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from cache import encoding
-from cache.entry import FILE, Entry
+from cache.entry import DIRECTORY, FILE, Entry
 from cache.errors import EnvironmentProblem
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ class Tree(Protocol):
         """Follow symlinks, the last one too, never above the root."""
         ...
 
+    def lookup(self, path: str) -> tuple[Entry, int] | None:
+        """The entry at exactly this path, following no symlink; None if nothing is there."""
+        ...
+
     def listdir(self, path: str) -> list[str]:
         """Names in a directory, sorted."""
         ...
@@ -47,15 +52,40 @@ class Tree(Protocol):
         ...
 
 
-def walk_digest(tree: Tree, path: str, keep: Callable[[str], bool] = lambda _: True) -> str:
-    """`Tree.digest` by walking; `keep` says which paths, relative to `path`, count."""
+def kept(tree: Tree, path: str, keep: Callable[[str], bool]) -> Iterator[tuple[str, Entry, int]]:
+    """What `keep` takes below the directory `path`, and the directories that lead there, which `keep` may leave out.
+
+    Gives the relative path, which is what `keep` is asked about, and what `Tree.walk` gives; directories come before
+    what is in them.
+    """
+    start = len(path) + 1 if path else 0
+    left_out: dict[str, tuple[Entry, int]] = {}
+    for entry, number in tree.walk(path):
+        relative = entry.path[start:]
+        if not relative:
+            continue
+        if not keep(relative):
+            if entry.kind == DIRECTORY:
+                left_out[relative] = entry, number
+            continue
+        leading = []
+        above = relative.rpartition("/")[0]
+        while above and left_out:
+            if above in left_out:
+                leading.append((above, *left_out.pop(above)))
+            above = above.rpartition("/")[0]
+        yield from reversed(leading)
+        yield relative, entry, number
+
+
+def walk_digest(tree: Tree, path: str, keep: Callable[[str], bool] | None = None) -> str:
+    """`Tree.digest` by walking; `keep` says which paths, relative to `path`, count: see `kept`."""
     rows = []
     first_names: dict[tuple[int, int], str] = {}
     start = len(path) + 1 if path else 0
-    for entry, number in tree.walk(path):
-        relative = entry.path[start:]
-        if relative and not keep(relative):
-            continue
+    everything = ((entry.path[start:], entry, number) for entry, number in tree.walk(path))
+    top = itertools.islice(everything, 1)
+    for relative, entry, number in itertools.chain(top, everything if keep is None else kept(tree, path, keep)):
         # Two names of one file (their data lies at one place) are another tree than two equal files.
         place = (number, entry.offset)
         same = first_names.setdefault(place, relative) if entry.kind == FILE and entry.offset else relative
@@ -78,6 +108,9 @@ class RootfsTree:
 
     def resolve(self, path: str) -> Resolution:
         return self._rootfs.resolve(path)
+
+    def lookup(self, path: str) -> tuple[Entry, int] | None:
+        return self._rootfs.lookup(path)
 
     def listdir(self, path: str) -> list[str]:
         return self._rootfs.listdir(path)

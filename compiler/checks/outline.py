@@ -11,6 +11,8 @@ from compiler.dockerfile import instructions as ast
 from compiler.dockerfile.errors import DockerfileError
 from compiler.dockerfile.expand import ExpansionError, expand
 from compiler.dockerfile.mounts import parse_mount
+from compiler.secret_names import is_secret_name
+from compiler.secret_values import MASK, SecretValues
 
 if TYPE_CHECKING:
     from compiler.checks.file import CheckedFile, Step
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Argument(NamedTuple):
-    """value: what the build would take, `""` for none."""
+    """value: what the build would take, `""` for none; of a secret that was given only that there is one."""
 
     name: str
     description: str
@@ -52,6 +54,12 @@ def outline(file: CheckedFile) -> Outline:
     needed: dict[str, dict[str, Needed]] = {"secret": {}, "ssh": {}}
     caches: dict[str, Span] = {}
     stages = file.needed()
+    given = file.globals.build_args
+    secrets = SecretValues(value for name, value in given.items() if is_secret_name(name))
+
+    def shown(name: str, value: str) -> str:
+        return MASK if name in given and is_secret_name(name) else secrets.shown(value)
+
     used = set()
     for view in stages:
         used |= _names_in(view.stage.from_.image) | _names_in(view.stage.from_.platform)
@@ -62,7 +70,7 @@ def outline(file: CheckedFile) -> Outline:
         for name, _, description in instruction.args:
             if name in used:
                 value = file.globals.values.get(name, "")
-                arguments[name] = Argument(name, description, value, instruction.span)
+                arguments[name] = Argument(name, description, shown(name, value), instruction.span)
     for view in stages:
         for step in view.steps:
             if isinstance(step.instruction, ast.Arg):
@@ -70,7 +78,8 @@ def outline(file: CheckedFile) -> Outline:
                 for name, _, description in step.instruction.args:
                     above = arguments.get(name)
                     description = description or (above.description if above else "")
-                    arguments[name] = Argument(name, description, after.get(name, ""), step.instruction.span)
+                    value = shown(name, after.get(name, ""))
+                    arguments[name] = Argument(name, description, value, step.instruction.span)
             elif isinstance(step.instruction, ast.Run):
                 for mount in _mounts(step, step.instruction):
                     span = step.instruction.span

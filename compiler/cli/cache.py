@@ -11,6 +11,8 @@ from cache.lmdb_store import LmdbStore
 from cache.run_dir import remove_tree, sweep
 from compiler.cli import settings
 from compiler.cli.options import Parser
+from compiler.cli.streams import say
+from compiler.progress.text import printable
 
 if TYPE_CHECKING:
     import argparse
@@ -21,6 +23,8 @@ ACTIONS = {
     "prune": "remove what is not needed, or worth least",
     "verify": "read everything again, and say what is wrong",
     "stat": "how much of what was built came from the cache",
+    "export": "copy all of it to a directory or a tar, also while it is in use",
+    "import": "make a new store out of such a copy",
     "clear": "remove all of it",
 }
 _PARTS = (
@@ -37,8 +41,11 @@ def run(arguments: Sequence[str]) -> int:
         one.add_argument("--store", default="", metavar="DIR", help="the local store (BUILDGRAPH_STORE)")
         if name != "clear":
             _command(name).add_options(one)
-    parsed = parser.parse_args(arguments)
-    directory = parsed.store or settings.load().store
+    parsed, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        # Said by the action's own parser, so that the hint names the help that has the answer.
+        actions.choices[parsed.action].error(f"unrecognized arguments: {' '.join(unknown)}")
+    directory = os.path.abspath(parsed.store or settings.load().store)
     if parsed.action == "clear":
         _clear(directory)
         return 0
@@ -47,6 +54,11 @@ def run(arguments: Sequence[str]) -> int:
 
 def _run(parsed: argparse.Namespace, directory: str) -> int:
     command = _command(parsed.action)
+    if not _is_store(directory):
+        # Who only looks makes none; that there is nothing is no failure.
+        document: str = command.run_without_store(directory, parsed)
+        say(document + "\n" if document else f"there is no store at {printable(directory)} yet\n")
+        return 0
     if os.geteuid() != 0 and command.TOUCHES_FILES_OF_STEPS and _has_files_of_steps(directory):
         # Who only looks is told what can be seen.
         with contextlib.suppress(*(() if parsed.action == "prune" else (EnvironmentProblem,))):
@@ -57,6 +69,17 @@ def _run(parsed: argparse.Namespace, directory: str) -> int:
     finally:
         store.close()
     return code
+
+
+def _is_store(directory: str) -> bool:
+    """Whether there is one; of what may not be looked at, opening it says what is wrong."""
+    try:
+        os.stat(os.path.join(directory, "data.mdb"))
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _command(name: str) -> Any:

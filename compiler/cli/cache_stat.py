@@ -64,8 +64,7 @@ def run(store: LmdbStore, parsed: argparse.Namespace) -> int:
     rows = by_project(builds) if parsed.by == "project" else by_day(builds, time.time())
     total = sum_up("total", [build for build in builds if parsed.by == "project" or _is_recent(build, time.time())])
     if parsed.format == "json":
-        document = {"version": VERSION, "by": parsed.by, "rows": list(map(_json, rows)), "total": _json(total)}
-        say(json.dumps(document, indent=2) + "\n")
+        say(_document(parsed.by, rows, total) + "\n")
         return 0
     if not total.builds:
         say("no build is remembered\n" if not builds else f"no build in the last {DAYS} days\n")
@@ -73,6 +72,16 @@ def run(store: LmdbStore, parsed: argparse.Namespace) -> int:
     heads = (parsed.by.upper(), "BUILDS", "STEPS", "HITS", "RAN", "FAILED", "HIT RATE", "", "SAVED", "SPENT")
     say(table([heads, *map(_cells, [*rows, total])], right=(1, 2, 3, 4, 5, 6, 8, 9)))
     return 0
+
+
+def run_without_store(_directory: str, parsed: argparse.Namespace) -> str:
+    """The empty JSON document, "" if none is asked for."""
+    return _document(parsed.by, [], Row("total")) if parsed.format == "json" else ""
+
+
+def _document(how: str, rows: list[Row], total: Row) -> str:
+    document = {"version": VERSION, "by": how, "rows": list(map(_json, rows)), "total": _json(total)}
+    return json.dumps(document, indent=2)
 
 
 def by_day(builds: Iterable[BuildRecord], now: float) -> list[Row]:

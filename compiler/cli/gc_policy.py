@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 KNOWN = {"enabled": bool, "max-used-space": str, "min-free-space": str, "unused-for": str}
 """Keys of the table and their types."""
+EXAMPLES = {"enabled": "false", "max-used-space": '"50GB"', "min-free-space": '"10GB"', "unused-for": '"30d"'}
 _DAYS = r"([0-9]{1,6})(d|w)(.*)"
 _DAY = 86_400.0
 
@@ -29,14 +30,16 @@ def check_gc(path: str, table: object) -> None:
         if kind is None:
             raise UsageError(f"{path}: unknown key gc.{name}", hint=f"known are {', '.join(KNOWN)}")
         if not isinstance(value, kind):
-            raise UsageError(f"{path}: gc.{name} is not {'true or false' if kind is bool else 'a text'}")
+            what = "true or false" if kind is bool else "a text in quotes"
+            raise UsageError(f"{path}: gc.{name} is not {what}", hint=f"write for example {name} = {EXAMPLES[name]}")
         try:
             if name == "unused-for":
                 age(str(value))
             elif kind is str:
                 parse_size(str(value), 0)
         except ValueError as error:
-            raise UsageError(f"{path}: gc.{name}: {error}") from None
+            hint = f"write for example {name} = {EXAMPLES[name]}"
+            raise UsageError(f"{path}: gc.{name}: {error}", hint=hint) from None
 
 
 def gc_policy(table: Mapping[str, Any], store: str) -> GcPolicy:
@@ -50,7 +53,15 @@ def gc_policy(table: Mapping[str, Any], store: str) -> GcPolicy:
         max_used=sizes["max-used-space"],
         min_free=sizes["min-free-space"],
         unused_for=None if unused_for is None else age(unused_for),
+        max_used_text=_said(table, "max-used-space"),
+        min_free_text=_said(table, "min-free-space"),
+        unused_for_text=_said(table, "unused-for"),
     )
+
+
+def _said(table: Mapping[str, Any], name: str) -> str:
+    """A figure as the file has it, and where it stands."""
+    return f"{table[name]} ({name} in buildgraph.toml)" if name in table else ""
 
 
 def age(text: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -22,7 +23,6 @@ from compiler.progress.text import age_text, printable, printable_lines, size_te
 from worker.library import LayerLibrary
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator, Sequence
 
 
@@ -45,6 +45,9 @@ def run(arguments: Sequence[str]) -> int:
     export.add_argument("name", metavar="NAME")
     export.add_argument("--platform", default="", metavar="OS/ARCH")
     export.add_argument("-o", "--output", required=True, metavar="type=TYPE,dest=PATH", help="as in build")
+    for one in actions.choices.values():
+        # Without a default, which would hide what was given before the action.
+        one.add_argument("--store", default=argparse.SUPPRESS, metavar="DIR", help="the local store (BUILDGRAPH_STORE)")
     parsed = parser.parse_args(arguments)
     store = LmdbStore(parsed.store or settings.load().store)
     try:
@@ -73,7 +76,8 @@ def _act(store: LmdbStore, parsed: argparse.Namespace) -> None:
         return
     if image is None:
         near = did_you_mean(parsed.name, [name for name, known in _all(store, images) if known is not None])
-        raise UsageError(f"the store has no image {reference.familiar} for {platform}{near}")
+        message = f"the store has no image {reference.familiar} for {platform}{near}"
+        raise UsageError(message, hint="buildgraph image ls shows those that it has")
     if parsed.action == "rm":
         images.remove(str(reference), str(platform))
     elif parsed.action == "inspect":

@@ -13,12 +13,16 @@ from cache.errors import UsageError
 from cache.lmdb_store import LmdbStore
 from cache.platform import Platform
 from compiler.cli import settings
-from compiler.cli.options import NAMES, Parser
+from compiler.cli.options import MAX_DOCKERFILE, NAMES, Parser
 from compiler.cli.streams import require_output, say
 from compiler.definition_file import definition_file, file_key
+from compiler.dockerfile.parser import parse_dockerfile
+from compiler.dockerfile.source import Source
+from compiler.line_place import line_number, step_at
 from compiler.progress.coloured import Coloured
 from compiler.progress.text import printable, size_text
-from compiler.step_log import find_by_key, find_in_build, is_key, last_build, require_kept
+from compiler.step_log import LEAST_DIGITS, find_by_key, find_in_build, is_key, last_build, require_kept
+from compiler.text_file import read_text_file
 from compiler.views.phrases import cut, one_line, seconds_phrase
 
 if TYPE_CHECKING:
@@ -55,7 +59,10 @@ def run(arguments: Sequence[str]) -> int:
 def _parser() -> Parser:
     parser = Parser(prog="buildgraph log", description="Show what a step printed, also one that was cached.")
     parser.add_argument(
-        "node", nargs="?", metavar="NODE|KEY", help="a step of the last build (build.3), or the beginning of its key"
+        "node",
+        nargs="?",
+        metavar="NODE|KEY",
+        help="a step of the last build (build.3), its line, or the beginning of its key",
     )
     parser.add_argument("context", nargs="?", metavar="CONTEXT", help="what was built (default: .)")
     parser.add_argument("-f", "--file", help="its Dockerfile (default: CONTEXT/Dockerfile)")
@@ -72,24 +79,43 @@ def _is_place(word: str | None) -> bool:
 
 
 def _find(store: LmdbStore, parsed: argparse.Namespace, context: str, platform: str) -> StepLog:
-    """A step that is called like the beginning of a key is meant if there is one."""
+    """A step that is called like the beginning of a key is meant if there is one, then one at that line."""
     build = _build(store, parsed, context, platform)
     if build is None or build.node(parsed.node) is None:
         by_key = find_by_key(store, parsed.node)
         if by_key is not None:
             return by_key
-        if is_key(parsed.node):
-            raise UsageError(f"there is no step with this name, and none with a key that begins with {parsed.node}")
-    return find_in_build(store, build or _require_build(store, parsed, context, platform), parsed.node)
+    name = _at_line(parsed, context, build)
+    if name is None and is_key(parsed.node):
+        raise UsageError(
+            f"there is no step with this name, and none with a key that begins with {parsed.node}",
+            hint="buildgraph log --list shows the steps of the last build; plan --format json has keys",
+        )
+    return find_in_build(store, build or _require_build(store, parsed, context, platform), name or parsed.node)
+
+
+def _at_line(parsed: argparse.Namespace, context: str, build: BuildRecord | None) -> str | None:
+    """The id of the step at the line that the node may be; None if it is none. Raises UsageError, DockerfileError."""
+    line = line_number(parsed.node)
+    path = _dockerfile(context, parsed.file) if os.path.isdir(context) else None
+    text = None if line is None or path is None else read_text_file(path, MAX_DOCKERFILE)
+    if line is None or path is None or text is None:
+        return None
+    try:
+        return step_at(parse_dockerfile(Source.from_bytes(path, text)), line)
+    except UsageError:
+        # A stage without a name is called by its number, too.
+        if build is not None and any(each.id.rpartition(".")[0] == parsed.node for each in build.nodes):
+            return None
+        raise
 
 
 def _require_build(store: LmdbStore, parsed: argparse.Namespace, context: str, platform: str) -> BuildRecord:
     build = _build(store, parsed, context, platform)
     if build is None:
         target = f" with target {parsed.target}" if parsed.target else ""
-        raise UsageError(
-            f"no build of {context}{target} is remembered", hint="name what was built, its Dockerfile with -f, or a key"
-        )
+        hint = f"name what was built, its Dockerfile with -f, or {LEAST_DIGITS} digits or more of a key"
+        raise UsageError(f"no build of {context}{target} is remembered", hint=hint)
     return build
 
 
@@ -108,9 +134,16 @@ def _build(store: LmdbStore, parsed: argparse.Namespace, context: str, platform:
     elif parsed.file == "-":
         name = definition_file(context, None, for_platform)
     else:
-        path = file or next(filter(os.path.exists, (os.path.join(context, name) for name in NAMES)), None)
+        path = _dockerfile(context, file)
         name = definition_file(context, os.path.realpath(path or os.path.join(context, NAMES[0])), for_platform)
     return last_build(store, file_key(name), parsed.target)
+
+
+def _dockerfile(context: str, file: str | None) -> str | None:
+    """Where the Dockerfile lies; None if it is not a file."""
+    if file is not None:
+        return None if file == "-" else file
+    return next(filter(os.path.exists, (os.path.join(context, name) for name in NAMES)), None)
 
 
 def _show(store: LmdbStore, found: StepLog) -> None:

@@ -8,20 +8,26 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from cache.errors import UsageError
+from cache.errors import EnvironmentProblem, UsageError
+from cache.images import Images
 from cache.lmdb_store import LmdbStore
 from cache.store import Batch
 from compiler.cli.options import Parser, add_build_options, read_request
 from compiler.cli.streams import say
 from compiler.forecast import DEPENDS, MISS
+from compiler.progress.text import printable_lines
 from compiler.session import Session
+from worker.library import LayerLibrary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from compiler.changed import Changed
     from compiler.forecast import Forecast
 
 FORMATS = ("tree", "json", "dot", "mermaid", "html")
+SEVERAL = ("tree", "json")
+"""Formats that show several platforms one after the other; a picture is of one."""
 WOULD_RUN = 10
 """The exit code of --exit-code if anything would run."""
 
@@ -38,17 +44,36 @@ def run(arguments: Sequence[str]) -> int:
     )
     parsed = parser.parse_args(arguments)
     request = read_request(parsed)
-    context = request.definition.context
-    changed = tuple(_below(path, context) for path in parsed.changed)
+    if parsed.output:
+        _require_directory(parsed.output)
+    several = len(request.variants) > 1
+    if several and parsed.format not in SEVERAL:
+        raise UsageError(
+            f"--format {parsed.format} shows one platform",
+            hint=f"give one --platform; {' and '.join(SEVERAL)} show all",
+        )
+    changed: tuple[Changed, ...] = ()
+    if parsed.changed:
+        from compiler.changed import read_changed
+
+        changed = read_changed(parsed.changed, request.definition, request.variants[0])
     store = LmdbStore(request.store)
     try:
-        if len(request.variants) > 1:
-            raise UsageError("plan shows one platform at a time", hint="give one --platform")
-        session = Session(store, request.definition, request.variants[0], changed=changed)
-        forecast = session.forecast(request.jobs)
-        text = _render(session, forecast, parsed.format, to_terminal=not parsed.output)
+        images = Images(store)
+        library = LayerLibrary(store, images)
+        plans = []
+        for options in request.variants:
+            session = Session(store, request.definition, options, images, library, changed)
+            plans.append((session, session.forecast(request.jobs)))
+        text = _render(plans, parsed.format, to_terminal=not parsed.output)
         # What the scan of the context found is worth keeping: the build that follows need not hash it again.
-        store.commit(Batch(records=tuple(session.sources.records())))
+        store.commit(Batch(records=tuple(row for session, _ in plans for row in session.sources.records())))
+        if changed:
+            from compiler.changed import notes
+
+            # Beside the plan and not in it, whatever its format: it is nothing that a build would do.
+            for note in notes([session for session, _ in plans], request.definition):
+                sys.stderr.write(f"note: {printable_lines(note)}\n")
     finally:
         store.close()
     if parsed.output:
@@ -58,25 +83,26 @@ def run(arguments: Sequence[str]) -> int:
         write_file(parsed.output, text.encode("utf-8", "replace").decode())
     else:
         say(text)
-    return WOULD_RUN if parsed.exit_code and forecast.count(MISS) + forecast.count(DEPENDS) else 0
+    return WOULD_RUN if parsed.exit_code and any(each.count(MISS) + each.count(DEPENDS) for _, each in plans) else 0
 
 
-def _render(session: Session, forecast: Forecast, name: str, *, to_terminal: bool) -> str:
+def _render(plans: list[tuple[Session, Forecast]], name: str, *, to_terminal: bool) -> str:
+    """plans: one a platform; of formats that are not in SEVERAL just one."""
     if name == "tree":
-        from compiler.views import plan_tree
-
-        return plan_tree.render(
-            forecast,
-            session.graph.target,
-            width=shutil.get_terminal_size((80, 24)).columns,
-            now=time.time(),
-            colour=to_terminal and sys.stdout.isatty() and "NO_COLOR" not in os.environ,
-            unicode=not to_terminal or "utf" in (sys.stdout.encoding or "").lower(),
-        )
+        trees = [_tree(*plan, to_terminal=to_terminal) for plan in plans]
+        if len(plans) == 1:
+            return trees[0]
+        heads = [f"platform {session.options.platform}" for session, _ in plans]
+        return "\n".join(f"{head}\n{'=' * len(head)}\n{tree}" for head, tree in zip(heads, trees, strict=True))
     if name == "json":
         from compiler.views import plan_json
 
-        return plan_json.render(forecast, session.graph.target, str(session.options.platform))
+        texts = [
+            plan_json.render(forecast, session.graph.target, str(session.options.platform))
+            for session, forecast in plans
+        ]
+        return texts[0] if len(texts) == 1 else plan_json.together(texts)
+    session, forecast = plans[0]
     if name == "dot":
         from compiler.views import plan_dot
 
@@ -90,15 +116,23 @@ def _render(session: Session, forecast: Forecast, name: str, *, to_terminal: boo
     return plan_html.render(session, forecast, time.time())
 
 
-def _below(path: str, context: str | None) -> str:
-    """A path of --changed relative to the context: seen from the working directory if it lies there, else from the
-    context. Raises UsageError."""
-    if context is None:
-        raise UsageError("--changed needs a context that is a directory")
-    top = os.path.realpath(context)
-    for start in (os.getcwd(), top):
-        found = os.path.normpath(os.path.join(os.path.realpath(start), path))
-        inside = found == top or found.startswith(f"{top}/")
-        if inside and (start == top or os.path.lexists(found)):
-            return os.path.relpath(found, top) if found != top else ""
-    raise UsageError(f"--changed {path}: it is not in the context {context}")
+def _tree(session: Session, forecast: Forecast, *, to_terminal: bool) -> str:
+    from compiler.views import plan_tree
+
+    return plan_tree.render(
+        forecast,
+        session.graph.target,
+        width=shutil.get_terminal_size((80, 24)).columns,
+        now=time.time(),
+        colour=to_terminal and sys.stdout.isatty() and "NO_COLOR" not in os.environ,
+        unicode=not to_terminal or "utf" in (sys.stdout.encoding or "").lower(),
+    )
+
+
+def _require_directory(path: str) -> None:
+    """Raises EnvironmentProblem if there is no directory for the file: who looks at a plan wants nothing made."""
+    directory = os.path.dirname(os.path.realpath(path))
+    if not os.path.isdir(directory):
+        raise EnvironmentProblem(
+            f"cannot write to {path}: there is no directory {directory}", hint="make it first, or name another file"
+        )

@@ -12,14 +12,18 @@ from cache.store import Batch
 from compiler.cli.options import Parser, add_build_options, read_request
 from compiler.cli.streams import say
 from compiler.dockerfile.errors import did_you_mean
-from compiler.forecast import DEPENDS, HIT
+from compiler.forecast import DEPENDS, HIT, MISS
+from compiler.line_place import line_number, step_at
 from compiler.progress.text import age_text, printable
+from compiler.reasons import Reason
 from compiler.session import Session
-from compiler.why import Miss, last_miss
+from compiler.views import phrases
+from compiler.why import Miss, behind, last_miss
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from compiler.dockerfile.parser import Dockerfile
     from compiler.forecast import Outlook
     from compiler.graph import Graph, Node
 
@@ -42,13 +46,13 @@ def run(arguments: Sequence[str]) -> int:
         if len(request.variants) > 1:
             raise UsageError("why looks at one platform at a time", hint="give one --platform")
         session = Session(store, request.definition, request.variants[0])
-        node = find_node(session.graph, parsed.node)
+        node = find_node(session.graph, session.dockerfile, parsed.node)
         outlook = None
         if not parsed.last:
-            outlooks = session.forecast(request.jobs).outlooks
-            outlook = next(each for each in outlooks if each.node.id == node.id)
-            if outlook.status == DEPENDS:
-                cause = session.explain(node)
+            outlooks = {each.node.id: each for each in session.forecast(request.jobs).outlooks}
+            outlook = outlooks[node.id]
+            if outlook.status == DEPENDS or outlook.same_as:
+                cause = behind(session, outlooks, node)
                 outlook = outlook._replace(why=outlook.why._replace(details=(f"since {cause.text}", *cause.details)))
         miss = last_miss(store, session.records, node.id)
         store.submit(Batch(records=tuple(session.sources.records())))
@@ -61,17 +65,26 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def find_node(graph: Graph, text: str) -> Node:
+def find_node(graph: Graph, dockerfile: Dockerfile, text: str) -> Node:
     """A step by its id, by a line of its instruction, or a stage's last one by the stage's name. Raises UsageError."""
     steps = {node.id: node for node in graph if node.is_step}
-    if text in steps:
-        return steps[text]
-    line = text.removeprefix(":")
-    if line.isascii() and line.isdigit() and len(line) < 9:
-        for node in steps.values():
-            if node.span is not None and node.span.first_line <= int(line) <= node.span.last_line:
-                return node
-    of_stage = [node for node in steps.values() if node.stage == text]
+    by_folded = {name.lower(): node for name, node in steps.items()}
+    if text.lower() in by_folded:
+        return by_folded[text.lower()]
+    of_stage = [node for node in steps.values() if node.stage == text.lower()]
+    line = line_number(text)
+    if line is not None:
+        # A stage without a name is called by its number, too; a line that holds a step goes first.
+        try:
+            name = step_at(dockerfile, line)
+        except UsageError:
+            if of_stage:
+                return of_stage[-1]
+            raise
+        if name in steps:
+            return steps[name]
+        if not of_stage:
+            raise UsageError(f"{name} in line {line} is no step of what is built", hint="--target STAGE builds another")
     if of_stage:
         return of_stage[-1]
     message = f"there is no step {text!r} in what is built{did_you_mean(text, steps)}"
@@ -91,16 +104,19 @@ def _text(node: Node, outlook: Outlook | None, miss: Miss | None) -> str:
 
 
 def _planned(outlook: Outlook) -> list[str]:
-    if outlook.status == HIT and outlook.result is not None:
+    text = printable(outlook.why.text)
+    if outlook.same_as:
+        lines = [f"  would not run: it is {text}"]
+    elif outlook.result is not None:
         result = outlook.result
-        when = f"{age_text(time.time() - result.made_at)} ago"
-        found = "its recipe is known" if outlook.why.reason.value == "same-recipe" else outlook.why.text
-        made = f"made {when} by {printable(result.made_by)}, took {result.seconds:.1f} s"
-        return [f"  cached: {printable(found)}; {made}"]
-    lines = [f"  {'would run' if outlook.status != HIT else 'cached'}: {printable(outlook.why.text)}"]
-    if outlook.if_same:
-        then = "it is cached" if outlook.if_same == HIT else "it runs anyway"
-        lines = [f"  depends: {printable(outlook.why.text)}; if that comes out as before, {then}"]
+        when = f"{age_text(time.time() - result.made_at)} ago{phrases.where(outlook)}"
+        found = "its recipe is known" if outlook.why.reason is Reason.SAME_RECIPE else text
+        lines = [f"  cached: {found}; made {when} by {printable(result.made_by)}, took {result.seconds:.1f} s"]
+    elif outlook.status == DEPENDS:
+        then = {HIT: "it is cached", MISS: "it runs anyway"}.get(outlook.if_same, "")
+        lines = [f"  depends: {text}; if that comes out as before, {then}" if then else f"  may run: {text}"]
+    else:
+        lines = [f"  {'would run' if outlook.status == MISS else 'cached'}: {text}"]
     lines += _details(outlook.why.details)
     if outlook.varies:
         lines += ["  not deterministic: when it last ran twice on the same inputs, these differed:"]
@@ -138,6 +154,9 @@ def _document(node: Node, outlook: Outlook | None, miss: Miss | None) -> dict[st
             "explanation": outlook.why.text,
             "details": list(outlook.why.details),
             "if_same": outlook.if_same,
+            "same_as": outlook.same_as,
+            "like": outlook.like,
+            "where": outlook.where,
             "varies": list(outlook.varies),
             "recipe_key": outlook.recipe_key,
         }

@@ -115,7 +115,10 @@ def _check_word(name: str, equals: str, keyword: str, span: Span) -> None:
     if name != "no-cache" and not equals:
         raise DockerfileError(f"{name} needs a value, as in {_EXAMPLES[name]}", span)
     if name in _ONLY_RUN and keyword != "RUN":
-        raise DockerfileError(f"{name} applies to RUN only, not to {keyword}", span)
+        others = ", ".join(example for word, example in _EXAMPLES.items() if word not in _ONLY_RUN)
+        raise DockerfileError(
+            f"{name} applies to RUN only, not to {keyword}", span, hint=f"above {keyword} it may be {others}"
+        )
 
 
 def _value(name: str, text: str) -> object:

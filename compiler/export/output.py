@@ -83,6 +83,10 @@ def parse_output(text: str) -> Output:
             index_annotations[key.removeprefix(_INDEX_PREFIX)] = value
         else:
             attributes[key.strip().lower()] = value
+    if attributes.get("dest") == "":
+        # A variable that was empty, mostly: an archive on the terminal or in a pipe is not what was meant.
+        hint = f"name a file or directory; {STDOUT} is standard output"
+        raise UsageError(f"output {text!r}: dest is empty", hint=hint)
     kind = attributes.pop("type", "")
     _check_keys(text, kind, attributes, bool(annotations or index_annotations))
     output = _output(text, kind, attributes)._replace(
@@ -106,7 +110,8 @@ def _check_keys(text: str, kind: str, attributes: dict[str, str], annotated: boo
     if kind == "cacheonly":
         raise UsageError("type=cacheonly is not supported yet")
     if kind not in _KEYS:
-        raise UsageError(f"unknown output type {kind!r}{did_you_mean(kind, _KEYS)}")
+        types = f"types are {', '.join(sorted(_KEYS))}"
+        raise UsageError(f"unknown output type {kind!r}{did_you_mean(kind, _KEYS)}", hint=types)
     known = frozenset().union(*_KEYS.values())
     for key in attributes:
         # `annotation[linux/amd64].KEY` and the other places of annotations.
@@ -164,9 +169,11 @@ def _output(text: str, kind: str, attributes: dict[str, str]) -> Output:
 def _checked(text: str, output: Output) -> Output:
     """What does not fit together."""
     if output.type == "local" and output.dest in ("", STDOUT):
-        raise UsageError(f"output {text!r} needs dest=DIRECTORY")
+        raise UsageError(f"output {text!r} needs dest=DIRECTORY", hint="for example: --output type=local,dest=out")
     if not output.tar and output.dest in ("", STDOUT):
-        raise UsageError(f"output {text!r} needs dest=DIRECTORY, because of tar=false")
+        raise UsageError(
+            f"output {text!r} needs dest=DIRECTORY, because of tar=false", hint="without tar=false it is one file"
+        )
     if (output.annotations or output.index_annotations) and output.oci_mediatypes is False:
         raise UsageError(f"output {text!r}: docker's manifests have no annotations; leave out oci-mediatypes=false")
     if output.compression == "zstd" and output.oci_mediatypes is False:

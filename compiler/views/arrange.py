@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from compiler.forecast import HIT
 from compiler.graph import ROOTFS
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def arrange(forecast: Forecast) -> Arranged:
 
 def waits_for_the_step_before(outlook: Outlook, by_id: dict[str, Outlook]) -> bool:
     """Whether a node is open only because the step right before it in its stage is, which goes without saying."""
-    waits_for = [name for name in outlook.node.inputs if by_id[name].status != HIT]
+    waits_for = [name for name in outlook.node.inputs if by_id[name].is_open]
     if not waits_for or waits_for != [outlook.node.inputs[ROOTFS]]:
         return False
     before = by_id[waits_for[0]].node
@@ -52,7 +51,7 @@ def waits_for_the_step_before(outlook: Outlook, by_id: dict[str, Outlook]) -> bo
 
 def critical_edges(forecast: Forecast, target: str) -> set[tuple[str, str]]:
     """(input, node) of each edge on the critical path, also those that lead through stages, up to the target."""
-    by_id = {outlook.node.id: outlook.node for outlook in forecast.outlooks}
+    by_id = {outlook.node.id: outlook for outlook in forecast.outlooks}
     edges: set[tuple[str, str]] = set()
     for before, after in zip(forecast.critical_path, [*forecast.critical_path[1:], target], strict=False):
         # Back from `after`: user[x] is what takes from x on the way.
@@ -60,8 +59,9 @@ def critical_edges(forecast: Forecast, target: str) -> set[tuple[str, str]]:
         waiting = [after]
         while waiting and before not in user:
             name = waiting.pop(0)
-            for other in by_id[name].inputs:
-                if other not in user:
+            # What takes from a step that is the same as another waits for that one.
+            for other in (*by_id[name].node.inputs, by_id[name].same_as):
+                if other and other not in user:
                     user[other] = name
                     waiting.append(other)
         name = before

@@ -5,19 +5,24 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from compiler.forecast import DEPENDS, HIT, MISS
+from compiler.forecast import DEPENDS, HIT, LOCAL, MISS
 from compiler.progress.rows import cells
 from compiler.progress.text import printable, printable_lines, size_text
 
 if TYPE_CHECKING:
     from compiler.forecast import Forecast, Outlook
 
-LABELS = {HIT: "hit", MISS: "run", DEPENDS: "depends"}
+_LABELS = {HIT: "hit", MISS: "run", DEPENDS: "depends"}
 NOTICEABLE = 0.2
 """Seconds, and share of the median, by which earlier runs must differ before their spread is worth room."""
 _DAY = 86400
 BOX_TITLE = 48
 """Characters of an instruction in a box that grows with its text."""
+
+
+def label(outlook: Outlook) -> str:
+    """What will happen to a node, in at most seven letters."""
+    return "same" if outlook.same_as else _LABELS[outlook.status]
 
 
 def one_line(text: str) -> str:
@@ -60,7 +65,8 @@ def about(outlook: Outlook) -> str:
 def boxed(outlook: Outlook) -> tuple[str, str]:
     """The two lines of a node's box: what it is and what will happen to it; its instruction, cut."""
     node = outlook.node
-    head = f"{node.id} · {LABELS[outlook.status]} {about(outlook)}".rstrip()
+    named = f"{label(outlook)} as {outlook.same_as}" if outlook.same_as else label(outlook)
+    head = one_line(f"{node.id} · {named} {about(outlook)}".rstrip())
     return head, cut(one_line(node.text or node.kind), BOX_TITLE)
 
 
@@ -90,13 +96,28 @@ def ago(made_at: float, now: float) -> str:
 
 def made(outlook: Outlook, now: float) -> tuple[str, ...]:
     """Where a hit comes from, in fewer and fewer words; empty for all else."""
-    if outlook.status != HIT or not outlook.node.is_step:
+    if outlook.status != HIT or not outlook.node.is_step or outlook.same_as:
         return ()
     result = outlook.result
     if result is None:
         return (one_line(outlook.why.text), one_line(outlook.why.text).split(":")[0])
-    age = ago(result.made_at, now)
+    age = ago(result.made_at, now) + where(outlook)
     return (f"{age} by {one_line(result.made_by)}, took {seconds_phrase(result.seconds)}", age)
+
+
+def where(outlook: Outlook) -> str:
+    """`, remote` behind when it was made, for a result that has to be fetched; "" for one that is here."""
+    return f", {one_line(outlook.where)}" if outlook.where not in ("", LOCAL) else ""
+
+
+def same_as(outlook: Outlook) -> str:
+    """Whose result a step takes that is the same as another one of the build; "" for all others."""
+    return f"the same as {one_line(outlook.same_as)}, whose result it takes" if outlook.same_as else ""
+
+
+def like(outlook: Outlook) -> str:
+    """Which step's result a step may take in the end; "" if that is not so."""
+    return f"may come out the same as {one_line(outlook.like)}" if outlook.like else ""
 
 
 def because(outlook: Outlook) -> str:
@@ -137,9 +158,11 @@ def counts(forecast: Forecast) -> str:
     if not misses and not depends:
         text = f"nothing to do: {hits} {'step is' if hits == 1 else 'steps are'} cached"
     else:
-        text = f"{hits} cached, {misses} to run"
+        text = f"{hits - forecast.same} cached, {misses} to run"
         if depends:
             text += f", {depends} that {'depends' if depends == 1 else 'depend'} on what those make"
+        if forecast.same:
+            text += f", {forecast.same} the same as {'another' if forecast.same == 1 else 'others'}"
     return text + (f"; {size_text(forecast.moved)} to fetch" if forecast.moved else "")
 
 

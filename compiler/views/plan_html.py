@@ -72,11 +72,12 @@ def _details(outlook: Outlook, number: int, now: float) -> str:
     text = printable_lines(node.text or node.kind)
     if len(text) > MAX_TEXT:
         text = f"{text[:MAX_TEXT]}… ({len(text) - MAX_TEXT} characters more)"
-    rows = [("status", phrases.LABELS[outlook.status] if node.is_step else outlook.status), ("why", outlook.why.text)]
+    rows = [("status", phrases.label(outlook) if node.is_step else outlook.status), ("why", outlook.why.text)]
     if outlook.if_same:
         rows.append(("if that stays the same", "a hit" if outlook.if_same == HIT else "it runs anyway"))
     if result is not None:
-        made = f"{phrases.ago(result.made_at, now)} by {result.made_by}, took {phrases.seconds_phrase(result.seconds)}"
+        when = phrases.ago(result.made_at, now) + phrases.where(outlook)
+        made = f"{when} by {result.made_by}, took {phrases.seconds_phrase(result.seconds)}"
         rows.append(("made", made))
         if result.layer is not None and result.layer.tar is not None:
             rows.append(("layer", f"{size_text(result.layer.tar.size)}, {result.layer.diff_id}"))

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from compiler.forecast import Forecast, Outlook
 
 VERSION = 1
-LOCAL = "local"
 
 
 def render(forecast: Forecast, target: str, platform: str) -> str:
@@ -26,6 +25,7 @@ def render(forecast: Forecast, target: str, platform: str) -> str:
             "hits": forecast.count(HIT),
             "misses": forecast.count(MISS),
             "depends": forecast.count(DEPENDS),
+            "same": forecast.same,
             "expected_seconds": _round(forecast.seconds),
             "critical_path": list(forecast.critical_path),
             "wall_seconds": _round(forecast.wall_seconds),
@@ -38,6 +38,12 @@ def render(forecast: Forecast, target: str, platform: str) -> str:
         },
     }
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def together(documents: list[str]) -> str:
+    """The plans of several platforms, as `render` gives them, in one document."""
+    value = {"version": VERSION, "plans": [json.loads(document) for document in documents]}
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def _node(outlook: Outlook) -> dict[str, Any]:
@@ -55,13 +61,15 @@ def _node(outlook: Outlook) -> dict[str, Any]:
         "explanation": outlook.why.text,
         "details": list(outlook.why.details),
         "if_same": outlook.if_same or None,
+        "same_as": outlook.same_as or None,
+        "like": outlook.like or None,
         "expected_seconds": _round(outlook.seconds),
         "expected_low": None if expected is None else _round(expected.low),
         "expected_high": None if expected is None else _round(expected.high),
         "expected_runs": 0 if expected is None else expected.runs,
         "bytes": result.size if result is not None else None,
         "moved_bytes": outlook.moved,
-        "where": LOCAL if result is not None else None,
+        "where": outlook.where or None,
         "made_at": None if result is None else _round(result.made_at),
         "made_by": None if result is None else result.made_by,
         "took_seconds": None if result is None else _round(result.seconds),

@@ -76,7 +76,7 @@ def _items(forecast: Forecast) -> tuple[list[Item], dict[str, str]]:
 
 def _node(outlook: Outlook, number: int, x: float, y: float, critical: bool) -> str:
     node = outlook.node
-    head = f"{_LETTERS[outlook.status]} {phrases.cut(phrases.one_line(node.id), NAME)}"
+    head = f"{'=' if outlook.same_as else _LETTERS[outlook.status]} {phrases.cut(phrases.one_line(node.id), NAME)}"
     text = phrases.cut(phrases.one_line(node.text or node.kind), TITLE)
     time = phrases.about(outlook) if node.is_step else ""
     kind = f"node {outlook.status}{'' if node.is_step else ' source'}{' critical' if critical else ''}"

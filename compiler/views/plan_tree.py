@@ -9,7 +9,7 @@ from compiler.progress.rows import Part, Row, cells
 from compiler.progress.text import size_text
 from compiler.views import phrases
 from compiler.views.arrange import arrange, waits_for_the_step_before
-from compiler.views.phrases import LABELS, cut, one_line
+from compiler.views.phrases import cut, one_line
 from compiler.views.profile import bars, profile
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class _Tree:
         critical = outlook.node.id in self._critical and outlook.status != HIT
         left = (
             Part(f"{branch} "),
-            Part(f"{LABELS[outlook.status]:7}", _COLOURS[outlook.status]),
+            Part(f"{phrases.label(outlook):7}", _COLOURS[outlook.status]),
             Part(f" {name}{' ' * (self._ids - cells(name))}", "bold" if critical else ""),
             Part(f"  {one_line(outlook.node.text)}"),
         )
@@ -137,10 +137,16 @@ class _Tree:
 
     def _why(self, outlook: Outlook, before: Outlook | None) -> str:
         if outlook.status == HIT:
-            return ""
+            return phrases.same_as(outlook)
+        if outlook.status == MISS:
+            # Of steps that stand on each other for one reason only the first one says it.
+            told = before is not None and before.status == MISS and before.why.text == outlook.why.text
+            return "" if told else phrases.because(outlook)
         if not waits_for_the_step_before(outlook, self._arranged.by_id):
             same = phrases.if_same(outlook, "that")
             return phrases.because(outlook) + (f"; {same}" if same else "")
+        if outlook.like:
+            return phrases.like(outlook)
         # In a chain of them, what was said of the one before holds on.
         if before is not None and before.status == DEPENDS and before.if_same == outlook.if_same:
             return ""

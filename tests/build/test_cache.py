@@ -63,6 +63,18 @@ def test_a_rerun_run_stops_the_steps_above_it(program: Program) -> None:
     assert third.executed == ["1.2"], "the second RUN sees the same files and no NOISE"
 
 
+def test_no_cache_filter_takes_names_and_numbers_and_refuses_what_is_no_stage(program: Program) -> None:
+    project = program.project(BASE + "FROM base AS Made\nRUN echo a > /a\nFROM base\nCOPY --from=made /a /a\n")
+    program.build(project).ok()
+    for stage in ("MADE", "1", "made,2"):
+        assert "made.1" in program.build(project, "--no-cache-filter", stage).ok().executed
+    assert program.build(project, "--no-cache-filter", "").ok().executed == []
+    for command in ("build", "plan"):
+        refused = program.call(command, project, *program.base(), "--no-cache-filter", "mode").failed(2)
+        assert "--no-cache-filter mode: the Dockerfile has no such stage, did you mean made?" in refused.stderr
+        assert "hint: its stages are base, made, 2" in refused.stderr
+
+
 def test_comments_and_layout_of_the_dockerfile_rerun_nothing(program: Program) -> None:
     project = program.project(BASE + "FROM base\nRUN echo a && \\\n    echo b\nCOPY x /x\n", {"x": "x"})
     program.build(project).ok()

@@ -116,6 +116,25 @@ def test_symlinks_in_the_destination_are_followed_and_stay_inside(each_way: Prog
     assert not os.path.exists("/etc/evil")
 
 
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("COPY srv/main.c /x", "there is src/main.c"),
+        ("COPY src/mian.c /x", "there is src/main.c"),
+        ("COPY logs/today.log /x", "it is there, but .dockerignore leaves it out"),
+        ("COPY quite/another /x", "paths begin at the root of the context"),
+        ("COPY --from=base etc/pass /x", "there is etc/passwd"),
+        ("RUN --mount=type=bind,source=srv/main.c,target=/m true", "there is src/main.c"),
+        ("RUN --mount=type=bind,from=base,source=etc/pass,target=/m true", "there is etc/passwd"),
+    ],
+)
+def test_a_source_that_is_not_there_has_a_hint(program: Program, line: str, hint: str) -> None:
+    files = {"src/main.c": "", "logs/today.log": "", ".dockerignore": "*/*.log\n"}
+    failed = program.build(program.project(f"{BASE}{line}\n", files)).failed(3)
+    assert "there is no '" in failed.stderr
+    assert f"hint: {hint}" in failed.stderr
+
+
 def test_sources_cannot_leave_the_context(program: Program) -> None:
     """I5: `..` stops at the context's root, and so do symlinks in it."""
     (program.root / "outside.txt").write_text("host secret")

@@ -66,6 +66,24 @@ def test_wrong_command_lines(program: Program, arguments: list[str], text: str) 
     assert text in failed.stderr
 
 
+@pytest.mark.parametrize(
+    ("base", "context", "text", "hint"),
+    [
+        ("lay", "lay=oci-layout:///no/such", "/no/such is not an OCI layout: there is no such directory", "-o type=oci,tar=false"),
+        ("lay", "lay=oci-layout://.", "there is no oci-layout in it", "-o type=oci,tar=false"),
+        ("lay", "lay=/no/such", "the named context lay=/no/such is not a directory", "oci-layout://"),
+        ("oci-layout:///x", "a=.", "invalid image name 'oci-layout:///x'", "--build-context NAME=oci-layout:///x"),
+        ("UPPER", "a=.", "must be lower case", "write 'upper'"),
+    ],
+)
+def test_a_base_that_is_none_says_what_one_is(program: Program, base: str, context: str, text: str, hint: str) -> None:
+    project = program.project(f"FROM {base}\n")
+    failed = program.call("build", ".", "--build-context", context, cwd=project)
+    assert failed.code in (2, 3)
+    assert text in failed.stderr
+    assert hint in failed.stderr.partition("hint: ")[2]
+
+
 def test_help_and_version(program: Program) -> None:
     assert "buildgraph COMMAND" in program.call().ok().stdout
     for command in ("build", "plan", "image", "cache", "doctor"):

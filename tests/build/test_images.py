@@ -197,6 +197,16 @@ def test_images_of_the_store_are_bases_by_name(program: Program) -> None:
     assert "own:1" not in program.call("image", "ls").ok().stdout
 
 
+def test_the_store_is_named_before_the_action_or_behind_it(program: Program) -> None:
+    other = program.root / "other-store"
+    program.build(program.project(DOCKERFILE), "--store", other, "-t", "there:1").ok()
+    assert "there:1" in program.call("image", "ls", "--store", other).ok().stdout
+    assert "there:1" in program.call("image", "--store", other, "ls").ok().stdout
+    assert "there:1" not in program.call("image", "ls").ok().stdout
+    program.call("image", "tag", "there:1", "again:1", "--store", other).ok()
+    assert "again:1" in program.call("image", "ls", "--store", other).ok().stdout
+
+
 def test_an_oci_layout_is_a_base_and_a_source(each_way: Program) -> None:
     layout = each_way.root / "layout"
     each_way.build(each_way.project(DOCKERFILE), "-t", "app:1", "-o", f"type=oci,tar=false,dest={layout}").ok()

@@ -16,7 +16,7 @@ from cache.lmdb_store import LmdbStore
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from program import Program
+    from program import Program, Ran
 
     from cache.build_record import BuildRecord
 
@@ -92,6 +92,50 @@ def test_by_either_key_from_anywhere(program: Program, tmp_path: Path) -> None:
     assert "0123456789abcdef" in unknown.stderr
     short = program.call("log", key_of(program, "app.1")[:5], cwd=tmp_path).failed(2)
     assert "no build of . is remembered" in short.stderr, "five digits are no key"
+    assert "6 digits or more of a key" in short.stderr
+
+
+LINES = """ARG V=1
+# said
+FROM scratch AS base
+COPY --from=busybox / /
+FROM base AS app
+ENV TOKEN=hunter2
+RUN echo one \\
+  two
+RUN <<E
+echo three
+E
+FROM base AS other
+RUN false
+FROM app
+RUN echo last
+"""
+
+
+@pytest.mark.parametrize("command", ["log", "why"])
+def test_a_step_by_its_line_and_what_stands_where_none_is(program: Program, command: str) -> None:
+    context = program.project(LINES)
+    program.build(context).ok()
+
+    def asked(line: str) -> Ran:
+        return program.call(command, line, context, *(program.base() if command == "why" else ()))
+
+    for line, node in (("7", "app.2"), ("8", "app.2"), (":10", "app.3"), ("15", "3.1")):
+        found = asked(line).ok()
+        assert (found.stderr + found.stdout).startswith(node)
+    for line, words in (
+        ("1", "line 1 of the Dockerfile holds ARG, which is no step"),
+        ("2", "line 2 of the Dockerfile holds no instruction"),
+        ("6", "line 6 of the Dockerfile holds ENV, which is no step\nhint: near it: base.1 (COPY, line 4) and app.2 (RUN, line 7)"),
+        ("99", "there is no line 99: the Dockerfile has 15"),
+    ):
+        refused = asked(line).failed(2)
+        assert words in refused.stderr
+        assert "hunter2" not in refused.stderr
+    assert "other.1" in asked("13").failed(2).stderr, "a stage that is not built"
+    by_number = asked("3").ok()
+    assert (by_number.stderr + by_number.stdout).startswith("3.1"), "a stage by its number: its line holds no step"
 
 
 def test_a_beginning_of_several_keys_lists_them(program: Program) -> None:

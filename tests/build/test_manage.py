@@ -161,11 +161,64 @@ def test_prune_beside_a_running_build(program: Program) -> None:
         (["--filter", "colour=red"], "not a filter"),
         (["--filter", "until=soon"], "no age"),
         (["--filter", "kind=stone"], "no such kind"),
+        (["--filter", "type=frontend"], "exec.cachemount (mount)"),
+        (["--filter", "type="], "no value"),
+        (["--filter", ""], "not a filter"),
         (["--max-used-space", "much"], "no size"),
+        (["--max-used-space", ""], "no size"),
+        (["--min-free-space", ""], "no size"),
+        (["--keep-storage", ""], "--keep-storage: '' is no size"),
+        (["--max-used-space", "1g", "--keep-storage", "1g"], "two words for one limit"),
+        (["--colour", "red"], "unrecognized"),
     ],
 )
 def test_what_prune_does_not_understand(program: Program, arguments: list[str], words: str) -> None:
-    assert words in program.call("cache", "prune", *arguments).failed(2).stderr
+    said = program.call("cache", "prune", *arguments).failed(2).stderr
+    assert words in said
+    assert "buildgraph cache prune --help" in said
+    assert not program.store.exists()
+
+
+def test_filters_by_dockers_types(shop: Program) -> None:
+    everything = du(shop, "-v")["items"]
+    for types, kinds in (("exec.cachemount", {"mount"}), ("regular", {"step"}), ("mount,source.git.checkout", {"mount"})):
+        found = du(shop, "-v", "--filter", f"type={types}")
+        wanted = {item["key"] for item in everything if item["kind"] in kinds}
+        assert wanted
+        assert {item["key"] for item in found["items"]} == wanted
+        assert found["total"] == sum(groups(found).values()) + found["shared"]
+    assert "1 item went" in shop.call("cache", "prune", "--filter", "type=exec.cachemount").ok().stdout
+    assert "mount" not in groups(du(shop))
+
+
+def test_each_item_that_goes_says_by_which_rule(shop: Program) -> None:
+    shop.call("image", "rm", "one:1").ok()
+    would = json.loads(shop.call("cache", "prune", "--dry-run", "--format", "json").ok().stdout)
+    assert would["dry_run"]
+    rules = {item["kind"]: item["rule"] for item in would["items"]}
+    assert rules["step"] == "no named image needs it"
+    assert rules["mount"] == "cache mounts belong to no image"
+    lines = shop.call("cache", "prune", "--dry-run").ok().stdout.splitlines()
+    rows = [line for line in lines if line.startswith(("step ", "mount "))]
+    assert len(rows) == sum(item["kind"] in ("step", "mount") for item in would["items"])
+    assert all(line.endswith(tuple(rules.values())) for line in rows)
+    limited = ["cache", "prune", "--max-used-space", "3mb", "--filter", "unused-for=0s", "--format", "json"]
+    before = on_disk(shop.store)
+    did = json.loads(shop.call(*limited).ok().stdout)
+    assert did["items"]
+    for item in did["items"]:
+        assert item["rule"] == "pruned: not used for 0s; least worth, so that the store uses no more than 3mb (--max-used-space)"
+    assert did["freed"] == pytest.approx(before - on_disk(shop.store), rel=0.1)
+    assert did["used"] <= 3 << 20
+
+
+def test_a_store_that_does_not_exist_is_not_made(program: Program) -> None:
+    for arguments in (["du"], ["du", "-v"], ["prune"], ["prune", "--dry-run"], ["verify"], ["verify", "--repair"], ["stat"]):
+        assert f"there is no store at {program.store} yet" in program.call("cache", *arguments).ok().stdout
+    assert du(program, "--by", "project")["total"] == 0
+    assert json.loads(program.call("cache", "prune", "--format", "json").ok().stdout)["items"] == []
+    assert json.loads(program.call("cache", "stat", "--format", "json").ok().stdout)["rows"] == []
+    assert not program.store.exists()
 
 
 # the policy
@@ -175,6 +228,7 @@ def test_a_policy_that_is_wrong_is_said(program: Program) -> None:
     cases = {
         "gc = 1": "gc is no table", "[gc]\nsize = 1": "unknown key gc.size", "[gc]\nenabled = 1": "true or false",
         '[gc]\nmax-used-space = "x"': "no size", '[gc]\nunused-for = "x"': "no age",
+        "[gc]\nmax-used-space = 50": 'max-used-space = "50GB"', "[gc]\nunused-for = 30": 'unused-for = "30d"',
     }  # fmt: skip
     for text, words in cases.items():
         (program.root / "buildgraph.toml").write_text(text)
@@ -201,6 +255,27 @@ def test_the_policy_is_kept_after_a_build(program: Program) -> None:
     ran = program.call("build", program.project(BASE + step("last"), name="last"), *program.base(), "--progress", "plain", cwd=program.root)
     assert "cleaned up" not in ran.ok().stderr
     assert "all is well" in program.call("cache", "verify").ok().stdout
+
+
+def test_the_policy_says_what_it_cannot_do(program: Program) -> None:
+    """A named image and what was just built are more than the limit: both stay, and that is said."""
+    policy = program.root / "buildgraph.toml"
+    policy.write_text("[gc]\nenabled = false\n")
+    large = STEP.replace("count=16", "count=160").format(name="named")
+    program.call("build", program.project(BASE + large, name="named"), *program.base(), "-t", "named:1", cwd=program.root).ok()
+    limit = f"{du(program)['used'] // 1024 + 512}k"
+    policy.write_text(f'[gc]\nmax-used-space = "{limit}"\n')
+    time.sleep(1.1)  # uses are counted in whole seconds
+    other = program.project(BASE + step("other"), name="other")
+    ran = program.call("build", other, *program.base(), "--progress", "plain", cwd=program.root).ok()
+    assert f"no more than {limit} (max-used-space in buildgraph.toml) another" in ran.stderr
+    assert "named images keep" in ran.stderr
+    assert program.statuses(other)["1.1"] == "hit", "what was just made is not thrown away"
+    policy.write_text('[gc]\nmax-used-space = "1mb"\n')
+    alone = program.project(BASE + step("alone"), name="alone")
+    ran = program.call("build", alone, *program.base(), "--progress", "plain", cwd=program.root).ok()
+    assert "this build alone uses" in ran.stderr
+    assert "no more than 1mb (max-used-space in buildgraph.toml)" in ran.stderr
 
 
 # stat, clear

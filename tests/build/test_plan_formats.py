@@ -164,3 +164,31 @@ def test_output_is_whole_or_not_there(program: Program, built: Path) -> None:
 
 def test_changed_outside_of_the_context_is_refused(program: Program, built: Path) -> None:
     program.call("plan", built, *program.base(), "--changed", "/etc/passwd").failed(2)
+
+
+def test_every_platform_has_its_plan(program: Program) -> None:
+    # Copies alone, since only they can be built for another platform wherever the tests run.
+    context = program.project("FROM scratch\nARG TARGETARCH\nCOPY $TARGETARCH /f\n", {"amd64": "", "arm64": ""})
+    program.build(context, "--platform", "linux/amd64").ok()
+    several = ("--platform", "linux/amd64,linux/arm64")
+    text = shown(program, context, *several)
+    first, second = text.split("platform linux/arm64\n")
+    assert first.startswith("platform linux/amd64\n")
+    assert "hit" in first
+    assert re.search(r"run +0\.2 ", second)
+    document = json.loads(shown(program, context, *several, "--format", "json"))
+    assert document["version"] == 1
+    assert [plan["platform"] for plan in document["plans"]] == ["linux/amd64", "linux/arm64"]
+    assert [plan["summary"]["misses"] for plan in document["plans"]] == [0, 1]
+    call = ("plan", context, *program.base(), *several)
+    assert program.call(*call, "--exit-code").code == 10
+    assert "one platform" in program.call(*call, "--format", "dot").failed(2).stderr
+
+
+def test_a_plan_makes_no_directories(program: Program, built: Path) -> None:
+    place = program.root / "no" / "such" / "plan.html"
+    call = ("plan", built, *program.base(), "--format", "html", "-o")
+    assert f"there is no directory {place.parent}" in program.call(*call, place).failed(4).stderr
+    assert not (program.root / "no").exists()
+    program.call(*call, program.root / "plan.html").ok()
+    assert (program.root / "plan.html").read_text().startswith("<!")

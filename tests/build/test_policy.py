@@ -55,7 +55,7 @@ def test_a_step_that_fails_twice_leaves_only_what_the_third_attempt_made(each_wa
     project = each_way.project(BASE + "# buildgraph: retry=3\n" + step)
     target = each_way.root / "out"
     built = each_way.build(project, "-o", f"type=local,dest={target}").ok()
-    assert [line for line in built.output("1.1") if line] == [
+    assert built.output("1.1") == [
         "attempt 1",
         "[attempt 1 of 4: the command ended with exit code 7; trying again in 1 s]",
         "attempt 2",
@@ -70,14 +70,23 @@ def test_a_step_that_fails_twice_leaves_only_what_the_third_attempt_made(each_wa
 def test_a_step_that_never_works_fails_after_the_last_attempt(program: Program) -> None:
     project = program.project(BASE + f"# buildgraph: retry=1\nRUN {COUNT}; printf \"no end $n\"; exit $((n + 3))\n")
     failed = program.build(project).failed(1)
-    assert [line for line in failed.output("1.1") if line] == [
+    assert failed.output("1.1") == [
         "no end 1",
         "[attempt 1 of 2: the command ended with exit code 4; trying again in 1 s]",
         "no end 2",
         "[attempt 2 of 2: the command ended with exit code 5]",
     ]
     assert "Dockerfile:5" in failed.stderr
-    assert "the command ended with exit code 5" in failed.stderr
+    assert "  │ [attempt 2 of 2: the command ended with exit code 5]\n\nerror: " in failed.stderr
+    assert program.call("log", "1.1", project).ok().stdout.splitlines() == failed.output("1.1")
+
+
+def test_the_time_of_a_step_is_that_of_the_attempt_that_worked(program: Program) -> None:
+    project = program.project(BASE + f"# buildgraph: retry=1\nRUN {COUNT}; test $n -ge 2\n")
+    program.build(project).ok()
+    node = next(each for each in program.plan(project)["nodes"] if each["id"] == "1.1")
+    assert node["took_seconds"] < 1, "the pause alone is a second"
+    assert node["expected_high"] < 1
 
 
 def test_without_the_comment_nothing_is_tried_again(program: Program) -> None:

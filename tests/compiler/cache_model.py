@@ -164,14 +164,23 @@ class Model:
             waits[name] = same
             if not node.is_step:
                 continue
-            if outlook.status == "hit":
+            if outlook.same_as:
+                other = outlook.same_as
+                assert expected.keys[name] == expected.keys[other], f"{name} is not the same as {other}"
+                # With several at once either may begin first.
+                assert not {name, other} <= set(observed.ran), f"{name} was to take what {other} makes"
+            elif outlook.status == "hit":
                 assert name not in observed.ran, f"{name} was to hit and ran"
-            else:
+            if outlook.is_open:
                 waits[name] = same and observed.before.get(name) == expected.layers[name]
             if outlook.status == "miss":
-                assert key in made, f"{name} was to run and did not"
+                # Or another one that may come to the same, if it began first.
+                like = {name, *(other for other, each in outlooks.items() if each.like == name)}
+                group = like | {other for other, each in outlooks.items() if each.same_as in like}
+                assert group & set(observed.ran), f"{name} was to run and did not"
             if outlook.status == "depends":
-                assert expected.owns[name] in self._owns, f"{name} is to depend, but nothing like it was ever made"
+                ever = outlook.like or expected.owns[name] in self._owns
+                assert ever, f"{name} is to depend, but nothing like it was ever made"
             if outlook.status == "depends" and same:
                 if outlook.if_same == "hit":
                     assert name not in observed.ran, f"{name} ran though its inputs came out the same"

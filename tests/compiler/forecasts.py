@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from compiler.forecast import DEPENDS, HIT, MISS, Forecast, Outlook
+from compiler.forecast import DEPENDS, HIT, LOCAL, MISS, Forecast, Outlook
 from compiler.reasons import Explained, Reason
 from compiler.records import Expected
 from compiler.schedule import RunSpan
@@ -18,7 +18,7 @@ NOW = 1_000_000.0
 
 def hit(node: Node, **fields: object) -> Outlook:
     made = result(node.id, 3.2)._replace(made_at=NOW - 7200, made_by="ann@laptop") if node.is_step else None
-    return Outlook(node, HIT, Explained(Reason.SAME_RECIPE, "made before"), "aa" * 32, made)._replace(**fields)
+    return Outlook(node, HIT, Explained(Reason.SAME_RECIPE, "made before"), "aa" * 32, made, where=LOCAL if made else "")._replace(**fields)
 
 
 def miss(node: Node, text: str = "a.txt changed", details: tuple[str, ...] = (), **fields: object) -> Outlook:

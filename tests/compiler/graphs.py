@@ -127,3 +127,14 @@ def history_of(lowering: Lowering) -> list[str]:
 def runs(lowering: Lowering) -> list[Run]:
     """The RUN operations in order."""
     return [node.definition for node in lowering.graph if isinstance(node.definition, Run)]
+
+
+def env_of(text: str, world: World | None = None, **options: object) -> dict[str, str]:
+    """What the last RUN sees, without PATH."""
+    found = dict(runs(lower(text, world, **options))[-1].env)
+    found.pop("PATH", None)
+    return found
+
+
+def image(*env: str, **fields: object) -> World:
+    return World({"base": ImageConfig("amd64", "linux", env=env)._replace(**fields)})

@@ -143,6 +143,50 @@ def test_the_critical_path_is_the_chain_that_takes_longest(bench: Bench) -> None
     assert forecast.seconds == pytest.approx(12.0, abs=1e-3)
 
 
+TWINS = """FROM base AS a
+RUN one
+RUN two
+FROM base AS b
+RUN one
+RUN two
+RUN three
+FROM scratch
+COPY --from=a /x /a
+COPY --from=b /x /b
+"""
+
+
+def test_of_equal_steps_one_runs_and_the_others_take_its_result(bench: Bench) -> None:
+    lowering = lower(TWINS)
+    for name, seconds in (("a.1", 2.0), ("a.2", 3.0), ("b.3", 4.0)):
+        bench.built(lower(TWINS.replace("base", "other")), name, seconds=seconds)
+    forecast = bench.forecast(lowering)
+    outlooks = {outlook.node.id: outlook for outlook in forecast.outlooks}
+    same = {name: each.same_as for name, each in outlooks.items() if each.same_as}
+    assert same == {"a.1": "b.1", "a.2": "b.2"}, "b has the longer way to go, and begins first"
+    assert [(outlooks[name].status, outlooks[name].seconds, outlooks[name].why.reason) for name in same] == [(HIT, 0.0, Reason.SAME_STEP)] * 2
+    assert (forecast.count(HIT), forecast.same, forecast.count(MISS) + forecast.count(DEPENDS)) == (2, 2, 5)
+    assert forecast.critical_path == ("b.1", "b.2", "b.3", "2.2")
+    assert forecast.wall_seconds == pytest.approx(9.0)
+    assert {span.node for span in forecast.spans} == {"b.1", "b.2", "b.3", "2.1", "2.2"}
+    assert outlooks["a"].status == DEPENDS, "what it amounts to is not known yet"
+
+
+def test_equal_steps_that_are_to_run_in_any_case_do(bench: Bench) -> None:
+    forecast = bench.forecast(lower(TWINS), no_cache=True)
+    assert set(statuses(forecast).values()) == {MISS}
+    forecast = bench.forecast(lower(TWINS), no_cache_stages=("a",))
+    likes = {outlook.node.id: (outlook.like, outlook.status) for outlook in forecast.outlooks if outlook.like}
+    assert likes == {"b.1": ("a.1", DEPENDS), "b.2": ("a.2", DEPENDS)}, "these may take what a makes, but a's do run"
+    assert forecast.same == 0
+
+
+def test_steps_on_images_that_differ_are_not_the_same(bench: Bench) -> None:
+    forecast = bench.forecast(lower("FROM base AS a\nRUN one\nFROM other AS b\nRUN one\nFROM scratch\nCOPY --from=a /x /a\nCOPY --from=b /x /b\n"))
+    assert (forecast.same, set(statuses(forecast).values())) == (0, {MISS})
+    assert [outlook.like for outlook in forecast.outlooks if outlook.like] == []
+
+
 def test_known_steps_are_not_on_the_critical_path(bench: Bench) -> None:
     lowering = lower(TEXT)
     bench.built(lowering, *ALL, seconds=2.0)

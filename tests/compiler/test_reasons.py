@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from cache import encoding
+from cache.entry import FILE
 from compiler.explain import describe, explain
-from compiler.operation_diff import word_diff
-from compiler.preimage import InputNote, Preimage
+from compiler.operation_diff import differences, word_diff
+from compiler.preimage import MASK, InputNote, Preimage
 from compiler.reasons import Reason
 from worker.file_list import Listed, compare
 from worker.operation import Copy, Pattern, Run, key_form
@@ -77,16 +78,16 @@ def test_modes_and_owners() -> None:
 
 
 def test_secret_values_are_not_shown() -> None:
-    old = made(RUN._replace(env=(("API_TOKEN", "secret:aa"),)))
-    explained = explain(made(RUN._replace(env=(("API_TOKEN", "secret:bb"),))), old, Known())
+    old = made(RUN._replace(env=(("API_TOKEN", f"{MASK}aa"),)))
+    explained = explain(made(RUN._replace(env=(("API_TOKEN", f"{MASK}bb"),))), old, Known())
     assert explained.text == "the value of API_TOKEN changed (it is secret, so it is not shown)"
     assert "aa" not in repr(explained)
     assert "bb" not in repr(explained)
 
 
 def test_files_are_named_with_their_sizes() -> None:
-    old = [Listed("a", "file", 0o644, 10, "x"), Listed("gone", "file", 0o644, 5, "y"), Listed("m", "file", 0o644, 1, "z")]
-    new = [Listed("a", "file", 0o644, 2048, "q"), Listed("new", "file", 0o644, 7, "w"), Listed("m", "file", 0o755, 1, "z")]
+    old = [Listed("a", FILE, 0o644, 10, "x"), Listed("gone", FILE, 0o644, 5, "y"), Listed("m", FILE, 0o644, 1, "z")]
+    new = [Listed("a", FILE, 0o644, 2048, "q"), Listed("new", FILE, 0o644, 7, "w"), Listed("m", FILE, 0o755, 1, "z")]
     known = Known(files={"s": old, "t": new})
     explained = explain(made(sources=["t"]), made(), known)
     assert explained.reason is Reason.FILES_CHANGED
@@ -96,13 +97,13 @@ def test_files_are_named_with_their_sizes() -> None:
 
 
 def test_many_files_are_counted_in_the_sentence() -> None:
-    explained = describe(compare([], [Listed(f"f{n:03}", "file", 0o644, 1, "x") for n in range(500)]))
+    explained = describe(compare([], [Listed(f"f{n:03}", FILE, 0o644, 1, "x") for n in range(500)]))
     assert explained.text == "f000, f001, f002 and 497 more are new"
     assert explained.details[-1] == "… and 300 more"
 
 
 def test_only_a_mode() -> None:
-    one = Listed("a", "file", 0o644, 1, "x")
+    one = Listed("a", FILE, 0o644, 1, "x")
     assert describe(compare([one], [one._replace(mode=0o755)])).reason is Reason.MODE_CHANGED
 
 
@@ -117,7 +118,7 @@ def test_a_base_image_is_named_with_old_and_new_digest() -> None:
 
 def test_the_cause_is_found_below() -> None:
     """RUN on RUN on COPY: what changed is a file of the COPY."""
-    files = {"s": [Listed("a", "file", 0o644, 1, "x")], "t": [Listed("a", "file", 0o644, 2, "y")]}
+    files = {"s": [Listed("a", FILE, 0o644, 1, "x")], "t": [Listed("a", FILE, 0o644, 2, "y")]}
     below = [made(COPY, "c1"), made(COPY, "c2", sources=["t"])]
     middle = [made(RUN, "m1", rootfs="c1"), made(RUN, "m2", rootfs="c2")]
     explained = explain(made(rootfs="m2"), made(rootfs="m1"), Known(*below, *middle, files=files))
@@ -158,3 +159,18 @@ def test_the_words_are_stable() -> None:
         "operation-changed", "files-changed", "base-changed", "platform-changed", "gone", "input-open", "source-changed",
         "base-image-changed", "mode-changed", "secret-changed", "expired", "evicted",
     }  # fmt: skip
+
+
+def test_an_image_without_a_digest_is_told_by_its_layers() -> None:
+    def image(*layers: str) -> dict[str, Any]:
+        return {"is": "Image", "name": "own:1", "digest": "", "layers": [f"sha256:{layer * 64}" for layer in layers]}
+
+    (found,) = differences(image("a", "b"), image("a", "c", "d"))
+    a, b, d = (f"sha256:{layer * 12}" for layer in "abd")
+    assert found.text == f"the base image changed: own:1 (2 layers, the last {b}) → own:1 (3 layers, the last {d})"
+    assert found.details[2] == "the first layer is the same"
+    assert [line[:9] for line in found.details[3:]] == ["- layer s", "+ layer s", "+ layer s"]
+    (single,) = differences(image("a"), image("b"))
+    assert f"own:1 (1 layer {a}) → own:1 (1 layer {b})" in single.text
+    (older,) = differences({"is": "Image", "name": "own:1", "digest": ""}, image("a"))
+    assert older.text.endswith(f"own:1 → own:1 (1 layer {a})"), "records of before have no layers"

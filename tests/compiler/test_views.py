@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -14,12 +15,14 @@ import pytest
 
 from compiler.forecast import HIT
 from compiler.progress.rows import cells
+from compiler.reasons import Explained, Reason
+from compiler.records import Expected
 from compiler.schedule import RunSpan
-from compiler.views import plan_dot, plan_html, plan_mermaid, plan_svg, plan_tree
+from compiler.views import plan_dot, plan_html, plan_json, plan_mermaid, plan_svg, plan_tree
 from compiler.views.arrange import critical_edges
 from compiler.views.layout import Item, lay_out
 from compiler.views.profile import bars, profile
-from tests.compiler.forecasts import NOW, forecast, hit, many, miss, two_stages
+from tests.compiler.forecasts import NOW, forecast, hit, many, miss, two_stages, waits
 from tests.compiler.graphs import scratch, stage, step
 
 if TYPE_CHECKING:
@@ -59,6 +62,62 @@ def test_tree_says_status_time_spread_and_path() -> None:
     assert "about 4.2 s and one step that never ran before" in text
     assert "* critical path 4.2 s: a.2 → a.3 → b.2" in text
     assert re.search(r"running: 0 s █+ 4\.2 s, at most 1 at once", text)
+
+
+def test_a_step_that_runs_for_a_reason_of_its_own_says_it() -> None:
+    below = miss(step("s.1", "scratch"), "a.txt changed")
+    other = miss(step("s.2", "s.1"), "the command changed: a → b", details=("- a", "+ b", "also: it moved", "  too"))
+    again = miss(step("s.3", "s.2"), "the command changed: a → b")
+    shown = tree(forecast(hit(scratch()), below, other, again, waits(stage("s", "s.3"), "s.3")), "s")
+    assert "because a.txt changed" in shown
+    assert shown.count("because the command changed: a → b") == 1, "not again for the same reason"
+    assert shown.index("also: it moved") > shown.index("because the command")
+
+
+def twins() -> Forecast:
+    """`b.1` takes what `a.1` makes, and `b.2` may come out the same as `a.2`."""
+    took = Expected(2.0, 2.0, 2.0, 1)
+    same = Explained(Reason.SAME_STEP, "the same as a.1, whose result it takes")
+    return forecast(
+        hit(scratch()),
+        miss(step("a.1", "scratch", stage="a"), expected=took),
+        miss(step("a.2", "a.1", stage="a"), "it is new here"),
+        waits(stage("a", "a.2"), "a.2"),
+        hit(step("b.1", "scratch", stage="b"), result=None, where="", why=same, same_as="a.1", expected=took),
+        waits(step("b.2", "b.1", stage="b"), "b.1", like="a.2"),
+        waits(stage("b", "b.2"), "b.2"),
+        path=("a.1", "b.2"),
+        spans=(RunSpan("a.1", 0.0, 2.0), RunSpan("a.2", 2.0, 2.0), RunSpan("b.2", 2.0, 2.0)),
+    )
+
+
+def test_a_step_that_another_one_makes_is_told_apart_from_a_hit() -> None:
+    shown = tree(twins())
+    assert re.search(r"same +b\.1 +b\.1\n.* the same as a\.1, whose result it takes", shown)
+    assert re.search(r"depends b\.2 .*\n.* may come out the same as a\.2\n", shown)
+    assert "0 cached, 2 to run, 1 that depends on what those make, 1 the same as another" in shown
+    document = json.loads(plan_json.render(twins(), "b", "linux/amd64"))
+    node = {each["id"]: each for each in document["nodes"]}
+    assert (node["b.1"]["status"], node["b.1"]["same_as"], node["b.1"]["expected_seconds"]) == ("hit", "a.1", 0.0)
+    assert (node["b.1"]["where"], node["b.2"]["like"], node["a.1"]["same_as"]) == (None, "a.2", None)
+    assert (document["summary"]["hits"], document["summary"]["same"]) == (1, 1)
+
+
+def test_pictures_show_steps_that_are_the_same() -> None:
+    assert "b.1 · same as a.1" in plan_dot.render(twins(), "b")
+    assert "b.1 · same as a.1" in plan_mermaid.render(twins(), "b")
+    assert "= b.1" in plan_svg.graph(twins(), "b")
+    assert "the same as a.1, whose result it takes" in page(twins())
+    edges = critical_edges(twins(), "b")
+    assert ("b.1", "b.2") in edges, "the path leads on from the step that takes the result"
+
+
+def test_a_result_that_is_elsewhere_says_where() -> None:
+    made = forecast(hit(scratch()), hit(step("s.1", "scratch"), where="remote"), hit(stage("s", "s.1")))
+    assert "2 h ago, remote by ann@laptop" in tree(made, "s")
+    assert "2 h ago, remote by ann@laptop" in page(made, "s")
+    assert [node["where"] for node in json.loads(plan_json.render(made, "s", ""))["nodes"]] == [None, "remote", None]
+    assert "remote" not in tree(forecast(hit(scratch()), hit(step("s.1", "scratch")), hit(stage("s", "s.1"))), "s")
 
 
 def test_times_stand_below_each_other() -> None:

@@ -140,6 +140,8 @@ def test_a_policy_that_would_do_nothing_is_an_error(text: str, line: int, messag
     error = refusal(text)
     assert message in error.message
     assert error.span.first_line == line
+    if "applies to RUN only" in message:
+        assert error.hint.endswith("it may be no-cache, ttl=24h")
 
 
 WORDS = st.fixed_dictionaries(

@@ -18,8 +18,8 @@ from cache.platform import Platform
 from cache.reference import Reference
 from compiler.export.built import BuiltImage
 from tests.cache.layers import directory, file, hardlink, look, needs_root, symlink
+from tests.cache.real_registry import docker_registry
 from tests.cache.registry_server import Reply, Request, serve
-from tests.cache.test_registry import docker_registry
 from tests.export.workshop import LINUX, Workshop, run, workshop
 
 ARM64 = Platform("linux", "arm64")

@@ -63,6 +63,8 @@ def test_outputs(text: str, expected: Output) -> None:
         ("dest=a,name=b", "no type"),
         ("type=local", "needs dest=DIRECTORY"),
         ("type=local,dest=-", "needs dest=DIRECTORY"),
+        ("type=oci,dest=", "dest is empty"),
+        ("type=docker,dest=,name=a", "dest is empty"),
         ("type=oci,tar=false", "tar=false"),
         ("type=ocii,dest=x", "did you mean oci"),
         ("type=oci,dst=x", "did you mean dest"),

@@ -10,8 +10,8 @@ import pytest
 from cache.errors import BuildgraphError, RemoteError, UsageError, exit_code
 from cache.reference import Reference
 from tests.cache.layers import file
+from tests.cache.real_registry import docker_registry
 from tests.cache.registry_server import Reply, Request, serve
-from tests.cache.test_registry import docker_registry
 from tests.export.workshop import LINUX, Workshop, run, workshop
 
 

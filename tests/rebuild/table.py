@@ -22,7 +22,8 @@ class Project(NamedTuple):
 class Change(NamedTuple):
     """A row of the table.
 
-    project: its name in PROJECTS. ran: ids of the steps that must run, no others. why: a step, the reason's value and
+    project: its name in PROJECTS. ran: ids of the steps that must run, no others; of `a.1|b.1`, which are the same step,
+    either one. why: a step, the reason's value and
     words that its explanation and details hold; () for none. edits: (old, new) in the Dockerfile. files: new texts, None
     removes. modes: new modes. options: of the second build, after the project's own. same_image: whether the image stays
     the same; None: either. again: whether the same steps run whenever this is built, since no cache is wanted for them.
@@ -87,7 +88,20 @@ PLAIN = "FROM scratch\nCOPY f /f\nCOPY g /g\n"
 
 LINKED = "FROM busybox AS a\nRUN echo 1 > /v\nCOPY --link f /f\nRUN cat /v > /w\nFROM busybox\nCOPY --from=a /w /w\n"
 
+TWINS = """FROM busybox AS a
+COPY f /f
+RUN cat f > /x; echo a > /y
+FROM busybox AS b
+COPY f /f
+RUN cat f > /x; echo a > /y
+RUN cat /x /y > /z
+FROM scratch
+COPY --from=a /x /a
+COPY --from=b /z /b
+"""
+
 PROJECTS = {
+    "twins": Project(TWINS, {"f": "f"}),
     "linked": Project(LINKED, {"f": "f"}),
     "app": Project(APP, APP_FILES),
     "mounts": Project(MOUNTS, {"conf/x": "x", "conf/y": "y", "other/z": "z", "a.md": "a", "data.tar": "not really a tar"}),
@@ -170,6 +184,11 @@ TABLE = [
     Change("FROM stage goes on", "generated", "base.1 2.1 2.3", ("2.3", "base-changed"), (("echo base", "echo other"),)),
     Change("a mounted file", "mounts", "0.3", ("0.3", "files-changed", "conf/x changed", "1 B → 2 B"), files={"conf/x": "xx"}),
     Change("a file beside what is mounted", "mounts", "", files={"other/z": "zz"}, same_image=True),
+    # steps of one build that are the same
+    Change("a file that two equal stages take", "twins", "a.1|b.1 a.2|b.2 b.3 2.1 2.2", ("b.3", "base-changed", "f changed", "1 B → 2 B"), files={"f": "ff"}),
+    Change("a mode that two equal stages take", "twins", "a.1|b.1 a.2|b.2 b.3", ("b.3", "base-changed", "f changed mode"), modes={"f": 0o755}, same_image=True),
+    Change("the same change in two stages", "twins", "a.2|b.2 b.3 2.2", edits=(("echo a >", "echo c >"), ("echo a >", "echo c >"))),
+    Change("two stages are equal no more", "twins", "a.2", ("a.2", "command-changed", "a → c"), edits=(("echo a >", "echo c >"),)),
     # what the user wants
     Change("--no-cache", "app", ALL, ("build.7", "no-cache", "--no-cache"), options=("--no-cache",), same_image=True, again=True),
     Change("--no-cache-filter", "app", "build.0 build.4 build.5 build.6 build.7 build.8", ("build.7", "no-cache", "--no-cache-filter build"), options=("--no-cache-filter", "build"), same_image=True, again=True),

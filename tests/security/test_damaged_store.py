@@ -134,7 +134,6 @@ def test_what_can_be_made_again_counts_as_missing(store: LmdbStore, value: bytes
     records = read()
     assert (records.place("1"), records.before(step), records.expected()) == (None, "", {})
     assert records.earlier(records.preimage(step).recipe) is None
-    assert records.last_build() is None
     assert records.made(step, 2.0)
 
 

@@ -57,7 +57,7 @@ def test_a_step_that_works_is_run_once_and_says_nothing(store: LmdbStore) -> Non
 def test_each_failure_is_told_and_the_pauses_grow(store: LmdbStore) -> None:
     step = Step(store, CommandFailed(1, []), TimedOut(90.0, []))
     assert step.try_all(5) == "made"
-    assert [line for line in step.lines if line] == [
+    assert step.lines == [
         "[attempt 1 of 6: the command ended with exit code 1; trying again in 1 s]",
         "[attempt 2 of 6: the command ran longer than 1 min 30 s (timeout=1m30s); trying again in 2 s]",
     ]

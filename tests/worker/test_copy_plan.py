@@ -166,10 +166,11 @@ def test_hardlinks_inside_one_copy_are_kept() -> None:
     ]  # fmt: skip
 
 
-def test_only_what_is_kept_is_copied_and_its_parents_are_made() -> None:
+def test_only_what_is_kept_is_copied_and_the_directories_above_look_like_the_sources() -> None:
     made = plan()
     made.content("opt", SOURCE, "s", keep=lambda path: path == "sub/g")
     assert paths(made) == ["opt", "opt/sub", "opt/sub/g"]
+    assert entry(made, "opt/sub")[2:5] == source("s/sub")[2:5], "mode, uid and gid"
 
 
 def test_every_file_knows_where_its_bytes_come_from() -> None:

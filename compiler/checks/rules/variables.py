@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from compiler.checks.rule import Problem
 from compiler.dockerfile import instructions as ast
+from compiler.secret_names import is_secret_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -14,11 +15,6 @@ if TYPE_CHECKING:
     from compiler.checks.variables import Variables
     from compiler.dockerfile.source import Span
 
-_SECRET = frozenset({
-    "apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token",
-})  # fmt: skip
-_NO_SECRET = frozenset({"public", "file", "version"})
-"""Parts between underscores that make a name suspicious, and harmless again: PUBLIC_KEY, TOKEN_FILE."""
 _NEAR = 0.6
 _VERY_NEAR = 0.85
 """How alike (difflib's ratio) two names must be for a hint, and for a finding where the base image is unknown."""
@@ -129,8 +125,7 @@ def secrets_used_in_arg_or_env(file: CheckedFile) -> Iterator[Problem]:
             else:
                 continue
             for name in names:
-                parts = name.lower().split("_")
-                if not _SECRET.isdisjoint(parts) and _NO_SECRET.isdisjoint(parts):
+                if is_secret_name(name):
                     message = f'Do not use ARG or ENV instructions for sensitive data ({keyword} "{name}")'
                     advice = f"RUN --mount=type=secret,id={name},env={name} …, or give it when the image is run"
                     yield Problem(instruction, message, advice, instruction.span.find(name))
