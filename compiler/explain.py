@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from cache import encoding
 from cache.entry import FILE
@@ -24,6 +24,8 @@ MAX_DEPTH = 200
 NAMED = 3
 """Files that a sentence names; all stand in the details, up to LISTED."""
 LISTED = 200
+MAX_DETAILS = 500
+"""Lines of details of one step, those of the steps below among them: they add up along every way through a graph."""
 NEVER_BUILT = "no earlier build of this step is known"
 NEW_HERE = "it is new here"
 TITLE = 60
@@ -42,14 +44,35 @@ class World(Protocol):
         ...
 
 
-def explain(now: Preimage, before: Preimage | None, world: World) -> Explained:
-    """Why the recipe is another than before. Equal ones are GONE: the result was there, and is not any more."""
-    return _explain(now, before, world, 0)
+class Search(NamedTuple):
+    """found: what was explained already, by recipe now and before. Without it a graph whose steps build on a step and
+    copy from it too would be walked once for each way through it. depth: how far down it is."""
+
+    world: World
+    found: dict[tuple[str, str], Explained]
+    depth: int = 0
 
 
-def _explain(now: Preimage, before: Preimage | None, world: World, depth: int) -> Explained:
+def explain(
+    now: Preimage, before: Preimage | None, world: World, found: dict[tuple[str, str], Explained] | None = None
+) -> Explained:
+    """Why the recipe is another than before. Equal ones are GONE: the result was there, and is not any more.
+
+    found: kept by whoever asks about several steps of one graph.
+    """
     if before is None:
         return Explained(Reason.NEVER_BUILT, NEVER_BUILT)
+    return _explain(now, before, Search(world, {} if found is None else found))
+
+
+def _explain(now: Preimage, before: Preimage, search: Search) -> Explained:
+    pair = (now.recipe, before.recipe)
+    if pair not in search.found:
+        search.found[pair] = _compare(now, before, search)
+    return search.found[pair]
+
+
+def _compare(now: Preimage, before: Preimage, search: Search) -> Explained:
     causes = []
     if now.parts["platform"] != before.parts["platform"]:
         text = f"the platform was {before.parts['platform']}, is {now.parts['platform']}"
@@ -57,17 +80,17 @@ def _explain(now: Preimage, before: Preimage | None, world: World, depth: int) -
     causes += differences(before.operation, now.operation)
     causes += _secrets(now, before)
     if not any(cause.reason is Reason.OPERATION_CHANGED for cause in causes):
-        causes += _sources(now, before, world, depth)
+        causes += _sources(now, before, search)
     old, new = before.parts["rootfs"], now.parts["rootfs"]
     if old and new and old != new:  # "": a --link step, which looks at nothing below
-        causes.append(_input(now.inputs[0], before.inputs[0], world, depth))
+        causes.append(_input(now.inputs[0], before.inputs[0], search))
     if not causes:
         return Explained(Reason.GONE, "its result is no longer in the store")
     first, *others = causes
     details = list(first.details)
     for other in others:
         details += [f"also: {other.text}", *(f"  {line}" for line in other.details)]
-    return first._replace(details=tuple(details))
+    return first._replace(details=tuple(details[:MAX_DETAILS]))
 
 
 def _secrets(now: Preimage, before: Preimage) -> list[Explained]:
@@ -87,7 +110,7 @@ def _secrets(now: Preimage, before: Preimage) -> list[Explained]:
     return found
 
 
-def _sources(now: Preimage, before: Preimage, world: World, depth: int) -> list[Explained]:
+def _sources(now: Preimage, before: Preimage, search: Search) -> list[Explained]:
     found = []
     old, new = before.parts["sources"], now.parts["sources"]
     if len(old) != len(new):
@@ -97,9 +120,9 @@ def _sources(now: Preimage, before: Preimage, world: World, depth: int) -> list[
             continue
         come, gone = _with_recipe(now, is_), _with_recipe(before, was)
         if come is not None and gone is not None:
-            found.append(_input(come, gone, world, depth, copied=True))
+            found.append(_input(come, gone, search, copied=True))
             continue
-        files, earlier = world.files(is_), world.files(was)
+        files, earlier = search.world.files(is_), search.world.files(was)
         if files is None or earlier is None:
             found.append(Explained(Reason.FILES_CHANGED, "the files that it takes changed"))
         else:
@@ -111,12 +134,12 @@ def _with_recipe(preimage: Preimage, recipe: str) -> InputNote | None:
     return next((note for note in preimage.inputs if note.recipe == recipe), None)
 
 
-def _input(now: InputNote, before: InputNote, world: World, depth: int, *, copied: bool = False) -> Explained:
+def _input(now: InputNote, before: InputNote, search: Search, *, copied: bool = False) -> Explained:
     """Why an input is another: what the step below says of itself, as far down as it takes."""
     reason = Reason.SOURCE_CHANGED if copied else Reason.BASE_CHANGED
     what = f"what it {'takes from' if copied else 'builds on'} changed"
-    below, earlier = world.earlier(now.recipe), world.earlier(before.recipe)
-    if below is None or earlier is None or depth >= MAX_DEPTH:
+    below, earlier = search.world.earlier(now.recipe), search.world.earlier(before.recipe)
+    if below is None or earlier is None or search.depth >= MAX_DEPTH:
         old, new = before.text or before.node, now.text or now.node
         return Explained(reason, what if old == new else f"{what}: {old} → {new}")
     if below.operation.get("is") == "Image" and earlier.operation.get("is") == "Image":
@@ -132,7 +155,7 @@ def _input(now: InputNote, before: InputNote, world: World, depth: int, *, copie
         # A step where an image was, or the reverse: there is nothing to compare.
         return Explained(reason, f"{what}: {_title(earlier)} → {_title(below)}")
     else:
-        cause = _explain(below, earlier, world, depth + 1)
+        cause = _explain(below, earlier, search._replace(depth=search.depth + 1))
     if cause.reason in (Reason.BASE_CHANGED, Reason.BASE_IMAGE_CHANGED, Reason.SOURCE_CHANGED):
         return cause if not copied else cause._replace(reason=Reason.SOURCE_CHANGED)
     return Explained(reason, f"{what}, at {_title(below)}: {cause.text}", cause.details)

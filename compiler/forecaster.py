@@ -51,6 +51,7 @@ class Forecaster:
         self._options = options
         self._now = time.time()
         self._world: PlannedWorld | None = None
+        self._explained: dict[tuple[str, str], Explained] = {}
         self._bottoms: dict[str, Node] = {}
         for node in graph:
             self._bottoms[node.id] = self._bottoms[node.inputs[ROOTFS]] if node.inputs else node
@@ -195,7 +196,7 @@ class Forecaster:
             place = self._records.place(node.id)
             known = place is not None and place.recipe == before
             return explain_forgotten(self._library.store, place.content if place is not None and known else "")
-        return explain(now, earlier, self._world)
+        return explain(now, earlier, self._world, self._explained)
 
     def _by_content(self, node: Node, results: Mapping[str, Result], *, note: bool = False) -> Result | None:
         plain_run = isinstance(node.definition, Run) and all(mount.input is None for mount in node.definition.mounts)
