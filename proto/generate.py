@@ -9,6 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from google.rpc import status_pb2
+
 ROOT = Path(__file__).resolve().parent
 PACKAGE = Path("buildgraph/v1")
 
@@ -16,11 +18,12 @@ PACKAGE = Path("buildgraph/v1")
 def generate(target: Path) -> None:
     """Write `*_pb2.py` and `*_pb2.pyi`, and `*_pb2_grpc.*` for files with services, below `target`."""
     well_known = str(importlib.resources.files("grpc_tools") / "_proto")
+    common = str(Path(status_pb2.__file__).parents[2])  # google/rpc/status.proto lies beside its stub
     for source in sorted((ROOT / PACKAGE).glob("*.proto")):
         outputs = [f"--python_out={target}", f"--mypy_out={target}"]
         if "\nservice " in source.read_text(encoding="utf-8"):
             outputs += [f"--grpc_python_out={target}", f"--mypy_grpc_out={target}"]
-        command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT}", f"-I{well_known}", *outputs]
+        command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT}", f"-I{well_known}", f"-I{common}", *outputs]
         plugins = Path(sys.executable).parent
         command += [f"--plugin=protoc-gen-{name}={plugins / f'protoc-gen-{name}'}" for name in ("mypy", "mypy_grpc")]
         subprocess.run([*command, str(source.relative_to(ROOT))], cwd=ROOT, check=True)

@@ -30,7 +30,7 @@ DOORS = {
     "grpc": set(),
     "lmdb": {"cache/lmdb_store.py"},
     "pyfastcdc": {"cache/chunks.py"},
-    "ctypes": {"worker/mounts.py", "worker/seccomp.py"},
+    "ctypes": {"cache/server/tuning.py", "worker/mounts.py", "worker/seccomp.py"},
     "subprocess": {
         "cache/credentials.py", "compiler/agents.py", "compiler/cli/load.py", "compiler/git_source.py", "worker/namespaces.py",
     },

@@ -19,6 +19,7 @@ COMMANDS = {
     "check": "say what a Dockerfile could do better, without building it",
     "image": "list, push, export and remove images of the store",
     "cache": "show, prune and verify what the store holds",
+    "serve": "share a store with a team, over the network",
     "doctor": "check what this machine offers for builds",
 }
 INTERRUPTED = 130

@@ -1,0 +1,1 @@
+"""The cache server: the Remote Execution API's storage services, and the team's own, over one store."""
