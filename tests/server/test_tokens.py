@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 from buildgraph.v1 import team_pb2, team_pb2_grpc
-from serving import Refusal, call, make_token
+from serving import Refusal, call, digest_of, make_token
 
 from cache.errors import UsageError
 from cache.server import tokens
@@ -243,13 +243,16 @@ def test_hello_says_who_i_am_and_what_i_may(serve: Serve, connect: Connect, tmp_
     assert list(team.Hello(team_pb2.HelloRequest(instance_name="main"), metadata=client.metadata).scopes) == ["read"]
 
 
-@pytest.mark.parametrize("name", ["../main", "main/../x", "/main", "main/", "a//b", "ma\0in", "x" * 101, "main/blobs", "main\n"])
-def test_path_tricks_in_instance_names_are_refused(serve: Serve, connect: Connect, name: str) -> None:
+def test_path_tricks_in_instance_names_are_refused(serve: Serve, connect: Connect) -> None:
     serving = serve("--anonymous", "write")
-    with Refusal() as refused:
-        connect(serving).put(b"x", name)
-    assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert serving.events("refused")[0]["status"] == "INVALID_ARGUMENT"
+    client = connect(serving)
+    names = ["../main", "main/../x", "/main", "main/", "a//b", "ma\0in", "x" * 101, "main/blobs", "main\n"]
+    for name in names:
+        with Refusal() as refused:
+            client.put(b"x", name)
+        assert refused.code is grpc.StatusCode.INVALID_ARGUMENT, name
+    assert [line["status"] for line in serving.events("refused")] == ["INVALID_ARGUMENT"] * len(names)
+    assert client.missing(digest_of(b"x"), namespace="main")
 
 
 def test_a_flood_of_refusals_fills_no_disk(serve: Serve, connect: Connect) -> None:
