@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from cache.store import Store, Table
 
 NodeStatus = Literal["cached", "ran", "failed", "cancelled"]
-VERSION = 1
+VERSION = 2
+"""Version 1 knew neither inputs nor what stands beside the steps."""
 TITLE_LIMIT = 120
 """Characters of an instruction that are kept."""
+MAX_SECONDS = 1e11
+"""What a calendar can show."""
 
 
 class NodeRecord(NamedTuple):
@@ -26,7 +29,8 @@ class NodeRecord(NamedTuple):
     recipe, content: its keys, content "" if it never came so far. status: `cached` is also one that another build made
     meanwhile. reason: a `Reason`'s value, "" where comparing the recipes tells it; note: its sentence if that would
     not. before: the recipe key that it is to be compared with, "" for none. seconds: of this build's execution, or of
-    the one that made what was found. log: of what it printed, None for nothing.
+    the one that made what was found. log: of what it printed, None for nothing. inputs: ids of the steps, or of what
+    stands `beside` them, that it took from, through stages.
     """
 
     id: str
@@ -39,11 +43,23 @@ class NodeRecord(NamedTuple):
     note: str = ""
     seconds: float = 0.0
     log: Digest | None = None
+    inputs: tuple[str, ...] = ()
+
+
+class BesideRecord(NamedTuple):
+    """What steps took from and is no step of the build's own: an image, a context, a file from the web (text: which),
+    or a step that the build could do without (text: its instruction)."""
+
+    id: str
+    kind: str
+    text: str
+    inputs: tuple[str, ...] = ()
 
 
 class BuildRecord(NamedTuple):
     """key: unique, in order of time. project: its name. file: of the definition, see `StepRecords`. target: stage.
-    started: seconds since the epoch. seconds: wall time. ok: whether it ended well. image: `sha256:…` or ""."""
+    started: seconds since the epoch. seconds: wall time. ok: whether it ended well. image: `sha256:…` or "".
+    beside: what else is needed to draw the graph."""
 
     key: str
     project: str
@@ -56,6 +72,7 @@ class BuildRecord(NamedTuple):
     made_by: str
     image: str
     nodes: tuple[NodeRecord, ...]
+    beside: tuple[BesideRecord, ...] = ()
 
     def encode(self) -> tuple[Table, str, bytes]:
         """As a record of the table `builds`."""
@@ -63,6 +80,7 @@ class BuildRecord(NamedTuple):
             VERSION, self.project, self.file, self.target, self.platform, round(self.started, 3),
             round(self.seconds, 3), self.ok, self.made_by, self.image,
             [_row(node) for node in self.nodes],
+            [[*each[:2], each.text[:TITLE_LIMIT], list(each.inputs)] for each in self.beside],
         ]  # fmt: skip
         return "builds", self.key, zlib.compress(encoding.canonical(value), 1)
 
@@ -73,13 +91,17 @@ class BuildRecord(NamedTuple):
     def parse(cls, key: str, record: bytes) -> BuildRecord | None:
         """None for a record that is damaged, or of a version that this program does not know."""
         try:
-            version, *fields, nodes = encoding.parse(zlib.decompress(record))
-            if version != VERSION:
+            version, *fields = encoding.parse(zlib.decompress(record))
+            if version not in (1, VERSION):
                 return None
+            if version == 1:
+                fields = [*fields[:-1], [[*row, []] for row in fields[-1]], []]
+            *fields, nodes, beside = fields
             project, file, target, platform, started, seconds, ok, made_by, image = fields
             return cls(
-                key, str(project), str(file), str(target), str(platform), float(started), float(seconds), bool(ok),
-                str(made_by), str(image), tuple(_node(node) for node in nodes),
+                key, str(project), str(file), str(target), str(platform), _number(started), _number(seconds),
+                bool(ok), str(made_by), str(image), tuple(_node(node) for node in nodes),
+                tuple(BesideRecord(str(name), str(kind), str(text), _names(of)) for name, kind, text, of in beside),
             )  # fmt: skip
         except (*encoding.UNREADABLE, zlib.error):
             return None
@@ -87,19 +109,30 @@ class BuildRecord(NamedTuple):
 
 def _row(node: NodeRecord) -> list[Any]:
     log = None if node.log is None else str(node.log)
-    return [*node._replace(title=node.title[:TITLE_LIMIT])[:8], round(node.seconds, 4), log]
+    return [*node._replace(title=node.title[:TITLE_LIMIT])[:8], round(node.seconds, 4), log, list(node.inputs)]
 
 
 def _node(value: Any) -> NodeRecord:
-    *texts, seconds, log = value
+    *texts, seconds, log, inputs = value
     node_id, title, status, reason, recipe, content, before, note = (str(each) for each in texts)
     if status not in ("cached", "ran", "failed", "cancelled"):
         raise ValueError(f"a node's status is {status}")
     known: NodeStatus = status  # type: ignore[assignment]  # one of the four, as was just seen
     return NodeRecord(
-        node_id, title, known, reason, recipe, content, before, note, float(seconds),
-        None if log is None else Digest.parse(log),
+        node_id, title, known, reason, recipe, content, before, note, _number(seconds),
+        None if log is None else Digest.parse(log), _names(inputs),
     )  # fmt: skip
+
+
+def _number(value: Any) -> float:
+    """Raises ValueError for what is none: others' records are read, too."""
+    if not isinstance(value, int | float) or not -MAX_SECONDS < value < MAX_SECONDS:  # not-a-number is not, either
+        raise ValueError("a time is no number")
+    return float(value)
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    return tuple(str(each) for each in value)
 
 
 def new_key(started: float) -> str:

@@ -17,7 +17,7 @@ from cache.result import Layer
 from cache.store import Batch, NewFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from cache.oci_layout import OciLayout
     from cache.platform import Platform
@@ -63,6 +63,8 @@ class Images:
         self._store = store
         self._lock = threading.Lock()
         self._registries: dict[str, Registry] = {}
+        self.more_forms: Callable[[str], bytes | None] = lambda _: None
+        """Where else a record of `forms` may be had."""
 
     # names
 
@@ -104,11 +106,15 @@ class Images:
         }
         key = f"{image.name}|{image.platform}"
         # A clean-up may have taken what made them out of the records while the image was built: they are named anew.
-        ours = [layer for layer in image.layers if layer.content != layer.diff_id and layer.tar and layer.listing]
+        # Those that only a cache server has are told of in `promised`.
+        ours = [layer for layer in image.layers if layer.content != layer.diff_id and self._is_here(layer)]
         rows: list[tuple[Table, str, bytes]] = [("names", key, encoding.canonical(value))]
         rows += [("layers", layer.diff_id, encoding.canonical(layer.to_json())) for layer in ours]
         needs = tuple(blob for layer in ours for blob in (layer.tar, layer.listing) if blob is not None)
         return Batch(blobs={digest: config}, records=tuple(rows), needs=needs)
+
+    def _is_here(self, layer: Layer) -> bool:
+        return all(blob is not None and self._store.has_blob(blob) for blob in (layer.tar, layer.listing))
 
     def remove(self, name: str, platform: str) -> None:
         """Forget a name; its layers stay until nothing needs them."""
@@ -174,7 +180,7 @@ class Images:
 
     def forms(self, diff_id: str) -> list[Form]:
         """The compressed forms of a layer that are known, oldest first."""
-        record = self._store.get("forms", diff_id)
+        record = self._store.get("forms", diff_id) or self.more_forms(diff_id)
         return [] if record is None else [Form(*form) for form in encoding.parse(record)]
 
     def form_record(self, diff_id: str, form: Form) -> Any:
@@ -218,6 +224,9 @@ class Images:
                 error = error or problem
         if error is not None:
             raise error
+        if self._store.get("promised", f"layer:{layer.diff_id}") is not None:
+            text = f"only a cache server has the layer {layer.diff_id}"
+            raise StoreProblem(text, hint="name it with --remote, or build again without it")
         raise StoreProblem(
             f"the layer {layer.diff_id} is gone from the store, and nothing is known about where it came from",
             hint="build again with --no-cache",
@@ -226,6 +235,15 @@ class Images:
     def fetched_size(self, layer: Layer) -> int:
         """Bytes that `fetch` would move: of the form that it tries first; 0 if none is known."""
         return next((form.size for form in reversed(self.forms(layer.diff_id)) if form.origin), 0)
+
+    def promised(self, layer: Layer) -> Layer | None:
+        """Nothing is known of a layer that was never fetched but where it is."""
+        del layer
+        return None
+
+    def index(self, layer: Layer) -> None:
+        """Registries keep no listings."""
+        del layer
 
     def _fetch(self, layer: Layer, form: Form) -> Layer:
         from cache.decompress import decompress

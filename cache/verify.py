@@ -262,10 +262,14 @@ class _Verification:
                     self.problems.append(Problem(text, (("names", key),)))
             elif not image.pulled:
                 ours = [diff_id for diff_id, content in image.layers if diff_id != content]
-                missing = [diff_id for diff_id in ours if diff_id not in self._layers]
+                missing = [diff_id for diff_id in ours if diff_id not in self._layers and not self._promised(diff_id)]
                 if missing:
                     text = f"names {_short(key)}: its layer {missing[0][:23]} is gone or damaged"
                     self.problems.append(Problem(text, (("names", key),)))
+
+    def _promised(self, diff_id: str) -> bool:
+        """Whether a cache server has the layer, which was never here."""
+        return self._view.get("promised", f"layer:{diff_id}") is not None
 
     def _file(self, digest: Digest) -> bytes | None:
         try:

@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from cache.errors import EnvironmentProblem, StoreProblem, UsageError
+from cache.errors import BuildgraphError, EnvironmentProblem, StoreProblem, UsageError
 from cache.images import Images
 from cache.run_dir import sweep
 from compiler.assemble import assemble
@@ -15,20 +15,25 @@ from compiler.needs import needed
 from compiler.progress.events import Announced, Finished, node_infos
 from compiler.progress.platforms import platform_reporters
 from compiler.records import medians
+from compiler.remote_cache import LayerGone
 from compiler.session import Definition, Session
 from worker.library import LayerLibrary
 from worker.maker import maker
 from worker.operation import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from cache.image_config import ImageConfig
     from cache.lmdb_store import LmdbStore
     from cache.result import Layer, Result
+    from compiler.agents import Agents
     from compiler.graph import Node
     from compiler.options import BuildOptions, SecretSource
     from compiler.progress.events import Reporter
+    from compiler.remote_cache import RemoteCache
+    from compiler.team_build import TeamBuild
+    from worker.run import Machine
 
 MAX_SECRET = 500 << 10
 """Bytes of a secret, docker's own limit."""
@@ -60,11 +65,17 @@ class Builder:
     those that were executed, also after a failure.
     """
 
-    def __init__(self, store: LmdbStore, reporter: Reporter, jobs: int) -> None:
+    def __init__(self, store: LmdbStore, reporter: Reporter, jobs: int, remote: RemoteCache | None = None) -> None:
+        """remote: a cache server that is asked, and given what is made."""
         self._store = store
+        self._remote = remote
+        self._team: TeamBuild | None = None
+        self._machine: Machine | None = None
+        self._agents: Agents | None = None
+        self._unready: BuildgraphError | None = None
         self._reporter = reporter
         self._jobs = jobs
-        self._close_machine: Callable[[], None] = lambda: None
+        self._pieces: list[_Piece] = []
         self.announced = False
         self.hits = 0
         self.ran: list[str] = []
@@ -74,13 +85,23 @@ class Builder:
 
         Raises BuildgraphError, mostly FailedAt, and KeyboardInterrupt; what finished before is kept in the store.
         """
-        images = Images(self._store)
-        library = LayerLibrary(self._store, images)
+        if self._remote is not None:
+            from compiler.team_build import TeamBuild
+
+            self._team = self._team or TeamBuild(self._remote, self._reporter.report)
+            images, library = self._team.images, self._team.library
+        else:
+            images = Images(self._store)
+            library = LayerLibrary(self._store, images)
+        self.hits = 0
         reporters = platform_reporters(self._reporter, [str(options.platform) for options in variants])
-        pieces = [
-            self._prepare(Session(self._store, definition, options, images, library), reporter)
-            for options, reporter in zip(variants, reporters, strict=True)
+        sessions = [
+            Session(self._store, definition, options, images, library, team=self._remote) for options in variants
         ]
+        if self._team is not None:
+            self._team.look_up(sessions, lambda: self._prepare_early(sessions[0].options, library))
+        pieces = [self._prepare(session, each) for session, each in zip(sessions, reporters, strict=True)]
+        self._pieces = pieces
         built: list[Built] = []
         try:
             if any(piece.missing for piece in pieces):
@@ -89,6 +110,10 @@ class Builder:
             for piece in pieces:
                 epoch = piece.session.options.source_date_epoch
                 built.append(Built(piece.session, *assemble(piece.session.graph, piece.results, epoch)))
+        except LayerGone as gone:
+            library.forget(gone.diff_id)
+            pieces = []  # the build begins again, and that one is told of
+            raise
         finally:
             for number, piece in enumerate(pieces):
                 done = number < len(built)
@@ -111,49 +136,91 @@ class Builder:
             if node.id in known:
                 self.hits += 1
                 log.known(node, known[node.id])
-                reporter.report(Finished(node.id, "cached", 0.0, known[node.id].size, ""))
+                promised = session.lookup.promised.get(session.lookup.contents.get(node.id, ""))
+                note = f"from {promised.origin.server}" if promised is not None else ""
+                reporter.report(Finished(node.id, "cached", 0.0, known[node.id].size, note))
         return _Piece(session, log, reporter, steps, [node for node in steps if node.id not in known], known)
 
     def _execute(self, pieces: Sequence[_Piece], library: LayerLibrary) -> None:
         """Make what is missing; results end up in the pieces."""
-        from compiler.agents import Agents
         from compiler.dispatch import Dispatcher, Given
         from compiler.plan import Plan
         from worker.execute import Executor
 
         options = pieces[0].session.options
         secrets = {source.id: read_secret(source) for source in options.secrets}
-        agents = Agents(options.ssh, self._store)
-        machine = None
+        runs = any(isinstance(node.definition, Run) for piece in pieces for node in piece.missing)
+        self._prepare_to_run(options, library, runs=runs)
+        agents = self._agents.sockets if self._agents is not None else {}
+        # From here on there are threads, and nothing forks any more.
+        self._store.start_writer()
+        sweep(self._store.directory)  # once more: only now an ordinary user may remove what steps owned
+        executor = Executor(self._store, library, self._machine)
         try:
-            if any(isinstance(node.definition, Run) for piece in pieces for node in piece.missing):
-                from worker.machine import open_machine
-
-                machine = open_machine(self._store, library)
-                self._close_machine = machine.keeper.close
-            # From here on there are threads, and nothing forks any more.
-            self._store.start_writer()
-            sweep(self._store.directory)  # once more: only now an ordinary user may remove what steps owned
-            executor = Executor(self._store, library, machine)
-            try:
-                for piece in pieces:
-                    session = piece.session
-                    plan = Plan(session.graph, piece.results, medians(session.records.expected()), self._jobs)
-                    given = Given(secrets, agents.sockets)
-                    dispatcher = Dispatcher(session, plan, executor, piece.reporter, given, self._jobs)
-                    try:
-                        piece.results.update(dispatcher.run())
-                    finally:
-                        self.ran += dispatcher.ran
-                        piece.log.ended(dispatcher.nodes)
-            finally:
-                executor.close()
+            for piece in pieces:
+                session = piece.session
+                plan = Plan(session.graph, piece.results, medians(session.records.expected()), self._jobs)
+                made = self._team.made(session) if self._team is not None else lambda *_: None
+                dispatcher = Dispatcher(
+                    session, plan, executor, piece.reporter, Given(secrets, agents), self._jobs, made
+                )  # fmt: skip
+                try:
+                    piece.results.update(dispatcher.run())
+                finally:
+                    self.ran += dispatcher.ran
+                    piece.log.ended(dispatcher.nodes)
         finally:
-            agents.close()
+            executor.close()
+
+    def _prepare_to_run(self, options: BuildOptions, library: LayerLibrary, *, runs: bool) -> None:
+        """What forks, and so must be done before there are threads. Raises EnvironmentProblem, UsageError."""
+        if self._unready is not None and (runs or options.ssh):
+            raise self._unready
+        if self._agents is None:
+            from compiler.agents import Agents
+
+            self._agents = Agents(options.ssh, self._store)
+        if runs and self._machine is None:
+            from worker.machine import open_machine
+
+            self._machine = open_machine(self._store, library)
+
+    def _prepare_early(self, options: BuildOptions, library: LayerLibrary) -> None:
+        """The same where it may turn out that nothing runs: then what this machine lacks does not matter."""
+        try:
+            self._prepare_to_run(options, library, runs=True)
+        except BuildgraphError as error:
+            self._unready = error
+
+    def prepare_outputs(self, built: Sequence[Built]) -> None:
+        """Before images leave the store: layers may have to come from the cache server first. From the main thread."""
+        layers = [layer for each in built for layer in each.layers]
+        if self._team is not None and self._team.needs_contact(layers):
+            session, library = built[0].session, self._team.library
+            self._team.contact(lambda: self._prepare_early(session.options, library))
+
+    def publish(self, *, ok: bool) -> None:
+        """Give the cache server what it has not, and wait for that. ok: whether the build ended well."""
+        if self._team is None:
+            return
+        from compiler.remote_records import build_record, step_records
+
+        used = [(piece.session, piece.log.contents(), piece.results) for piece in self._pieces]
+        builds = [each for piece in self._pieces if (each := piece.log.record) is not None]
+        records = [build_record(each) for each in builds]
+        # What failed has no result that would be published, but is asked about above all.
+        failed = [node.recipe for each in builds for node in each.nodes if node.status == "failed"]
+        records += step_records(self._store, failed, set())
+        self._team.finish(used, records, ok=ok)
 
     def close(self) -> None:
         """End the keeper and everything in it."""
-        self._close_machine()
+        if self._team is not None:
+            self._team.close()
+        if self._agents is not None:
+            self._agents.close()
+        if self._machine is not None:
+            self._machine.keeper.close()
 
 
 def read_secret(source: SecretSource) -> bytes:

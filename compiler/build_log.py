@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from cache.build_record import BuildRecord, NodeRecord, new_key
+from cache.build_record import BesideRecord, BuildRecord, NodeRecord, new_key
 from cache.store import Batch
 from cache.usage import Usage, layer_key, project_key, project_record, result_key
-from compiler.graph import ImageSource
+from compiler.graph import ROOTFS, ImageSource
 from compiler.reasons import Reason
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class BuildLog:
         self._started = time.time()
         self._began = time.monotonic()
         self._nodes: dict[str, NodeRecord] = {}
+        self.record: BuildRecord | None = None
 
     def known(self, node: Node, result: Result) -> None:
         """A step whose recipe was known."""
@@ -43,13 +44,18 @@ class BuildLog:
         """Steps that came to an end in the dispatcher."""
         self._nodes.update(nodes)
 
+    def contents(self) -> dict[str, str]:
+        """Content keys of the steps that have results, by their ids."""
+        return {node.id: node.content for node in self._nodes.values() if node.status in ("cached", "ran")}
+
     def batch(self, *, ok: bool, image: str) -> Batch:
         """What is to be kept. image: `sha256:…`, "" for none."""
         session = self._session
         key = new_key(self._started)
-        build = BuildRecord(
+        build = self.record = BuildRecord(
             key, session.project, session.records.file, session.graph.target, str(session.options.platform),
             self._started, time.monotonic() - self._began, ok, self._made_by, image, self._shown_nodes(),
+            self._beside(),
         )  # fmt: skip
         # A step that never ended leaves its place as it was, so that the next build is compared with one that did.
         places = {
@@ -62,7 +68,29 @@ class BuildLog:
 
     def _shown_nodes(self) -> tuple[NodeRecord, ...]:
         shown = self._session.graph.secrets.shown
-        return tuple(node._replace(title=shown(node.title), note=shown(node.note)) for node in self._nodes.values())
+        return tuple(
+            node._replace(title=shown(node.title), note=shown(node.note), inputs=self._inputs(node.id))
+            for node in self._nodes.values()
+        )
+
+    def _beside(self) -> tuple[BesideRecord, ...]:
+        """Sources, and steps that nothing was asked of."""
+        shown = self._session.graph.secrets.shown
+        return tuple(
+            BesideRecord(shown(node.id), node.kind, shown(node.text), self._inputs(node.id))
+            for node in self._session.graph
+            if node.kind != "stage" and node.id not in self._nodes
+        )
+
+    def _inputs(self, name: str) -> tuple[str, ...]:
+        """What a node takes from, through stages."""
+        graph = self._session.graph
+        found = []
+        for each in graph[name].inputs:
+            while graph[each].kind == "stage":
+                each = graph[each].inputs[ROOTFS]
+            found.append(graph.secrets.shown(each))
+        return tuple(dict.fromkeys(found))
 
     def _uses(self) -> list[tuple[Table, str, bytes]]:
         """When what was used was last used, and by which project."""

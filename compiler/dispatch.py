@@ -20,11 +20,12 @@ from compiler.fresh import is_expired, layers_of, no_cache, no_cache_text
 from compiler.plan import Begin, Broken, Command, Complete, Done, Plan
 from compiler.progress.events import Finished, Printed, Started, Waiting
 from compiler.reasons import Reason
+from compiler.remote_cache import LayerGone
 from worker.action import Action, Cancelled, CommandFailed, Order, spelled
 from worker.log_tail import LogTail
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from concurrent.futures import Future
 
     from cache.result import Layer, Result
@@ -73,7 +74,10 @@ class Dispatcher:
         reporter: Reporter,
         given: Given,
         jobs: int,
+        made: Callable[[Node, str, Result], None] = lambda *_: None,
     ) -> None:
+        """made: is told of each result that is found or made here, and its content key."""
+        self._made = made
         self._session = session
         self._plan = plan
         self._executor = executor
@@ -134,6 +138,10 @@ class Dispatcher:
         error = outcome.error
         if isinstance(error, BuildgraphError):
             error = self._session.graph.secrets.hide(error)
+        if isinstance(error, FailedAt) and isinstance(error.cause, LayerGone):
+            error = error.cause
+        if isinstance(error, LayerGone) or isinstance(first, LayerGone):
+            return first or error  # the build begins again, and nobody needs to know
         node = self._session.graph[outcome.node]
         self._note_end(node, error)
         if isinstance(error, Cancelled):
@@ -164,7 +172,7 @@ class Dispatcher:
         self.nodes[node.id] = self._describe(node, key, found)
         known = self._usable(node, found)
         if known is not None:
-            if known.made_at >= self._began and key not in self._makers:
+            if known.made_at >= self._began and key not in self._makers and key not in session.lookup.promised:
                 # Another build made it since this one began, too quickly to be waited for.
                 LogTail(session.store, lambda line: self._reporter.report(Printed(node.id, line))).finish(known.log)
             self._finish_known(node, key, known, "its inputs are the same")
@@ -183,7 +191,7 @@ class Dispatcher:
                 raise Cancelled
             try:
                 # Whoever held the lease before may just have made it.
-                known = self._usable(node, session.lookup.by_content(key))
+                known = self._usable(node, session.lookup.by_content(key, ask=False))
                 if known is not None:
                     maker = self._makers.get(key)
                     if maker is None:
@@ -241,6 +249,7 @@ class Dispatcher:
         self.ran.append(node.id)
         written = self._note(node, key, result.seconds)
         self.nodes[node.id] = self.nodes[node.id]._replace(status="ran", seconds=seconds, log=result.log)
+        self._made(node, key, result)
         self._reporter.report(Finished(node.id, "done", seconds, result.size, ""))
         return result, written
 
@@ -293,6 +302,7 @@ class Dispatcher:
         self.nodes[node.id] = self.nodes[node.id]._replace(
             status="cached", reason=Reason.SAME_CONTENT.value, note="", seconds=result.seconds, log=result.log
         )
+        self._made(node, key, result)
         self._reporter.report(Finished(node.id, "cached", 0.0, result.size, note))
         return written
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from cache import encoding
 from cache.entry import FILE
 from cache.size_text import bytes_text
+from compiler.incomparable import incomparable, without_marks
 from compiler.operation_diff import cut, differences
 from compiler.progress.text import age_text
 from compiler.reasons import Explained, Reason
@@ -28,6 +29,7 @@ MAX_DETAILS = 500
 """Lines of details of one step, those of the steps below among them: they add up along every way through a graph."""
 NEVER_BUILT = "no earlier build of this step is known"
 NEW_HERE = "it is new here"
+OTHER_KEY = "the key of what"
 TITLE = 60
 """Characters of another instruction that a sentence names."""
 
@@ -46,23 +48,26 @@ class World(Protocol):
 
 class Search(NamedTuple):
     """found: what was explained already, by recipe now and before. Without it a graph whose steps build on a step and
-    copy from it too would be walked once for each way through it. depth: how far down it is."""
+    copy from it too would be walked once for each way through it. depth: how far down it is. foreign: see `explain`."""
 
     world: World
     found: dict[tuple[str, str], Explained]
     depth: int = 0
+    foreign: bool = False
 
 
 def explain(
-    now: Preimage, before: Preimage | None, world: World, found: dict[tuple[str, str], Explained] | None = None
+    now: Preimage, before: Preimage | None, world: World, found: dict[tuple[str, str], Explained] | None = None,
+    *, foreign: bool = False,
 ) -> Explained:
     """Why the recipe is another than before. Equal ones are GONE: the result was there, and is not any more.
 
-    found: kept by whoever asks about several steps of one graph.
-    """
+    found: kept by whoever asks about several steps of one graph. foreign: the two may come from different stores, whose
+    marks of secrets say nothing to one another.
+    """  # fmt: skip
     if before is None:
         return Explained(Reason.NEVER_BUILT, NEVER_BUILT)
-    return _explain(now, before, Search(world, {} if found is None else found))
+    return _explain(now, before, Search(world, {} if found is None else found, foreign=foreign))
 
 
 def _explain(now: Preimage, before: Preimage, search: Search) -> Explained:
@@ -74,6 +79,10 @@ def _explain(now: Preimage, before: Preimage, search: Search) -> Explained:
 
 def _compare(now: Preimage, before: Preimage, search: Search) -> Explained:
     causes = []
+    hidden: list[Explained] = []
+    if search.foreign:
+        hidden = incomparable(now, before)
+        now, before = without_marks(now), without_marks(before)
     if now.parts["platform"] != before.parts["platform"]:
         text = f"the platform was {before.parts['platform']}, is {now.parts['platform']}"
         causes.append(Explained(Reason.PLATFORM_CHANGED, text))
@@ -84,8 +93,10 @@ def _compare(now: Preimage, before: Preimage, search: Search) -> Explained:
     old, new = before.parts["rootfs"], now.parts["rootfs"]
     if old and new and old != new:  # "": a --link step, which looks at nothing below
         causes.append(_input(now.inputs[0], before.inputs[0], search))
+    causes += hidden
     if not causes:
-        return Explained(Reason.GONE, "its result is no longer in the store")
+        text = "its result is no longer in the store"
+        return Explained(Reason.GONE, "nothing that is recorded of the two differs" if search.foreign else text)
     first, *others = causes
     details = list(first.details)
     for other in others:
@@ -156,6 +167,12 @@ def _input(now: InputNote, before: InputNote, search: Search, *, copied: bool = 
         return Explained(reason, f"{what}: {_title(earlier)} → {_title(below)}")
     else:
         cause = _explain(below, earlier, search._replace(depth=search.depth + 1))
+    if cause.reason is Reason.SECRET_UNKNOWN:
+        # Nobody can say whether it changed: what is known is that the keys are not the same.
+        if cause.text.startswith(OTHER_KEY):
+            return cause
+        where = f"it {'takes from' if copied else 'builds on'} is another, at {_title(below)}"
+        return cause._replace(text=f"{OTHER_KEY} {where}: {cause.text}")
     if cause.reason in (Reason.BASE_CHANGED, Reason.BASE_IMAGE_CHANGED, Reason.SOURCE_CHANGED):
         return cause if not copied else cause._replace(reason=Reason.SOURCE_CHANGED)
     return Explained(reason, f"{what}, at {_title(below)}: {cause.text}", cause.details)

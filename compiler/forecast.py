@@ -14,18 +14,20 @@ if TYPE_CHECKING:
 HIT, MISS, DEPENDS = "hit", "miss", "depends"
 LOCAL = "local"
 """Where a result is that this store has."""
+REMOTE = "remote"
+"""Where one is that only the team's cache has."""
 
 
 class Outlook(NamedTuple):
     """What to expect of one node.
 
-    status: hit, miss or depends. result: what a hit gives, None for sources and stages. expected: from earlier runs,
-    also of a hit; None if there were none. if_same: of a node that depends: HIT or MISS, what becomes of it if all that
-    it waits for comes out as it did before; "" if that is not known, and for all others. moved: bytes to be fetched
-    before it can run. varies: paths that differed when it last ran twice on the same inputs. where: LOCAL for a result
-    of this store, "" if there is none. same_as: the step that makes its result in the same build, being the same; then
-    it is a hit, but waits as the other does; "" for all others. like: the step that it may come out the same as, once
-    its inputs are known; "" for none.
+    status: hit, miss or depends. result: what a hit gives, None for sources and stages. expected: from earlier
+    runs, also of a hit; None if there were none. if_same: of a node that depends: HIT or MISS, what becomes of it
+    if all that it waits for comes out as it did before; "" if that is not known, and for all others. moved: bytes
+    to be fetched before it can run. varies: paths that differed when it last ran twice on the same inputs. where:
+    LOCAL for a result of this store, REMOTE for one of the team's, "" if there is none. same_as: the step that
+    makes its result in the same build, being the same; then it is a hit, but waits as the other does; "" for all
+    others. like: the step that it may come out the same as, once its inputs are known; "" for none.
     """
 
     node: Node

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cache.errors import BuildgraphError, DefinitionError
 from compiler.explain import NEVER_BUILT, NEW_HERE, explain, explain_forgotten, explain_gone
-from compiler.forecast import DEPENDS, HIT, LOCAL, MISS, Forecast, Outlook
+from compiler.forecast import DEPENDS, HIT, LOCAL, MISS, REMOTE, Forecast, Outlook
 from compiler.fresh import is_expired, known_results, layers_of, no_cache, no_cache_text
 from compiler.graph import ROOTFS, Graph, ImageSource, Node
 from compiler.needs import needed
@@ -130,7 +130,7 @@ class Forecaster:
         known = self._results.get(node.id)
         if known is not None:
             why = Explained(Reason.SAME_RECIPE, f"made by {known.made_by}, took {known.seconds:.1f} s")
-            return Outlook(node, HIT, why, recipe, known, expected, varies=known.varies, where=LOCAL)
+            return Outlook(node, HIT, why, recipe, known, expected, varies=known.varies, where=self._where(node))
         if node.id not in self._wanted:
             why = Explained(Reason.NOT_NEEDED, "not needed: what takes from it is cached")
             return Outlook(node, HIT, why, recipe, None, expected)
@@ -154,8 +154,12 @@ class Forecaster:
             same = self._by_content(node, self._results, note=True)
             if same is not None and not is_expired(node, same, self._now):
                 why = Explained(Reason.SAME_CONTENT, "its inputs have the content that they had before")
-                return Outlook(node, HIT, why, recipe, same, expected, varies=same.varies, where=LOCAL)
+                return Outlook(node, HIT, why, recipe, same, expected, varies=same.varies, where=self._where(node))
         return Outlook(node, MISS, self.explain(node), recipe, None, expected, varies=varies)
+
+    def _where(self, node: Node) -> str:
+        content = self._contents.get(node.id) or self._lookup.contents.get(node.id, "")
+        return REMOTE if content in self._lookup.promised else LOCAL
 
     def _depending(
         self, node: Node, recipe: str, origins: list[str], expected: Expected | None, varies: tuple[str, ...]
@@ -219,22 +223,33 @@ class Forecaster:
     def _listed(self, node: Node) -> bool:
         """Whether all that the node builds on can be looked into without fetching anything."""
         return all(
-            (listing := self._library.known(layer).listing) is not None and self._library.store.has_blob(listing)
+            self._library.is_listed(layer)
             for _, source in self._images_below(node)
             for layer in source.layers
         )
 
     def _note_moves(self) -> None:
-        """Bytes that come from a registry: layers that are not here of images that steps which may run build on."""
+        """Bytes that come from elsewhere: layers that are not here of what steps that may run build on or take from."""
+        opened = [each for each in self._found.values() if each.node.is_step and each.status != HIT]
         images = {
             image.id: source
-            for each in list(self._found.values())
-            if each.node.is_step and each.status != HIT
+            for each in opened
             for image, source in self._images_below(each.node)
         }
         for name, source in images.items():
             moved = sum(self._library.bytes_to_fetch(layer) for layer in source.layers)
             self._found[name] = self._found[name]._replace(moved=moved)
+        if not self._lookup.promised:
+            return
+        for name in {name for each in opened for below in each.node.inputs for name in self._chain(below)}:
+            outlook = self._found[name]
+            if outlook.result is not None and outlook.result.layer is not None:
+                moved = self._library.bytes_to_fetch(outlook.result.layer)
+                self._found[name] = outlook._replace(moved=moved)
+
+    def _chain(self, name: str) -> list[str]:
+        """The steps among the nodes that a root filesystem consists of."""
+        return [node.id for node in self._graph.chain(name) if node.is_step]
 
     def _critical_path(self, makers: Mapping[str, str]) -> tuple[tuple[str, ...], float]:
         """The chain of steps to run that takes longest: along each node's inputs, the one that is done last.

@@ -1,4 +1,4 @@
-"""Lookup: results that the store has, by recipe key in one batch and by content key one at a time."""
+"""Lookup: results that the store has or a cache server promised, by recipe key in one batch, by content key singly."""
 
 from __future__ import annotations
 
@@ -10,22 +10,33 @@ from cache.result import Layer, Result
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from cache.promises import Promise, Promises
     from cache.store import Store
+    from compiler.remote_cache import RemoteCache
 
 
 class Lookup:
     """Gives only results that can be used: one that cannot be read, or of which anything is gone, counts as none.
 
-    contents: node id → content key of what `by_recipe` found.
+    contents: node id → content key of what `by_recipe` found. promised: content key → what was found, but not here.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, remote: RemoteCache | None = None) -> None:
+        """remote: a cache server that is believed where this store knows nothing."""
         self._store = store
+        self._remote = remote
         self.contents: dict[str, str] = {}
+        self.promised: dict[str, Promise] = {}
 
     def by_recipe(self, recipes: Mapping[str, str]) -> dict[str, Result]:
-        """Node id → recipe key in; node id → Result out, for those that are known."""
-        contents = self._store.get_many("recipes", set(recipes.values()))
+        """Node id → recipe key in; node id → Result out, for those that are known. Asks nobody."""
+        found = self._by_recipe(recipes, self._store.get_many("recipes", set(recipes.values())))
+        if self._remote is not None and len(found) < len(recipes):
+            left = {node: key for node, key in recipes.items() if node not in found}
+            found.update(self._promised(left, self._remote.promises))
+        return found
+
+    def _by_recipe(self, recipes: Mapping[str, str], contents: Mapping[str, bytes]) -> dict[str, Result]:
         # A damaged record becomes a key that no result has.
         wanted = {node: contents[key].decode("ascii", "replace") for node, key in recipes.items() if contents.get(key)}
         records = self._store.get_many("results", set(wanted.values()))
@@ -37,9 +48,32 @@ class Lookup:
                 self.contents[node] = content
         return found
 
-    def by_content(self, key: str) -> Result | None:
-        """The result of an action."""
-        return self._usable(self._store.get("results", key))
+    def _promised(self, recipes: Mapping[str, str], promises: Promises) -> dict[str, Result]:
+        own = self._store.get_many("recipes", set(recipes.values()))
+        contents = {key: value.decode("ascii", "replace") for key, value in own.items()}
+        contents.update(promises.contents(set(recipes.values())))
+        # What a server says is made of the same as something here is that.
+        found = self._by_recipe(recipes, {key: value.encode() for key, value in contents.items()})
+        left = {contents[key] for node, key in recipes.items() if node not in found and key in contents}
+        known = promises.results(left)
+        for node, key in recipes.items():
+            promise = known.get(contents.get(key, ""))
+            if node not in found and promise is not None:
+                found[node] = promise.result
+                self.contents[node] = contents[key]
+                self.promised[contents[key]] = promise
+        return found
+
+    def by_content(self, key: str, *, ask: bool = True) -> Result | None:
+        """The result of an action. ask: whether the cache server is asked about one that nobody knows yet."""
+        found = self._usable(self._store.get("results", key))
+        if found is not None or self._remote is None:
+            return found
+        promise = self._remote.find_content(key) if ask else self._remote.promises.results((key,)).get(key)
+        if promise is None:
+            return None
+        self.promised[key] = promise
+        return promise.result
 
     def _usable(self, record: bytes | None) -> Result | None:
         result = Result.parse(record)
@@ -48,14 +82,17 @@ class Lookup:
         return result if result.layer is None or _complete(self._store, result.layer) else None
 
 
-def all_present(store: Store, diff_ids: Iterable[str]) -> bool:
-    """Whether the store has everything of these layers."""
+def all_present(store: Store, diff_ids: Iterable[str], remote: RemoteCache | None = None) -> bool:
+    """Whether the store has everything of these layers, or the cache server promised it."""
     wanted = set(diff_ids)
     records = store.get_many("layers", wanted)
-    if len(records) < len(wanted):
-        return False
+    absent = {diff_id for diff_id in wanted if not _is_complete_record(store, records.get(diff_id))}
+    return all(remote is not None and remote.promises.layer(diff_id) is not None for diff_id in absent)
+
+
+def _is_complete_record(store: Store, record: bytes | None) -> bool:
     try:
-        return all(_complete(store, Layer.from_json(encoding.parse(record))) for record in records.values())
+        return record is not None and _complete(store, Layer.from_json(encoding.parse(record)))
     except encoding.UNREADABLE:
         return False
 

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from compiler.keys import Keys
     from compiler.secret_values import SecretValues
 
-__all__ = ["MASK", "InputNote", "Preimage", "image_preimage", "masked", "preimage_of", "read_preimage", "standing_on"]
+__all__ = [
+    "MASK", "InputNote", "Preimage", "image_preimage", "masked", "parse_preimage", "preimage_of", "read_preimage",
+    "standing_on",
+]  # fmt: skip
 _PARTS = {"operation", "platform", "sources", "rootfs"}
 
 
@@ -54,15 +57,21 @@ class Preimage(NamedTuple):
 def read_preimage(store: Store, recipe: str) -> Preimage | None:
     """None if it is not kept, or cannot be read."""
     record = store.get("preimages", recipe) if recipe else None
-    if record is None:
-        return None
     try:
-        parts, inputs, title, own = encoding.parse(zlib.decompress(record))
+        return None if record is None else parse_preimage(recipe, zlib.decompress(record))
+    except zlib.error:
+        return None
+
+
+def parse_preimage(recipe: str, data: bytes) -> Preimage | None:
+    """Of an unpacked record; None if it cannot be read."""
+    try:
+        parts, inputs, title, own = encoding.parse(data)
         if not parts.keys() >= _PARTS or not isinstance(parts["operation"], dict):
             return None
         notes = tuple(InputNote(*(str(each) for each in note)) for note in inputs)
         return Preimage(recipe, parts, notes, str(title), str(own))
-    except (*encoding.UNREADABLE, zlib.error):
+    except encoding.UNREADABLE:
         return None
 
 

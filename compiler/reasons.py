@@ -26,6 +26,7 @@ class Reason(Enum):
     BASE_IMAGE_CHANGED = "base-image-changed"
     MODE_CHANGED = "mode-changed"
     SECRET_CHANGED = "secret-changed"  # noqa: S105  # no secret, but what happened to one
+    SECRET_UNKNOWN = "secret-unknown"  # noqa: S105  # nor this: two stores cannot compare theirs
     EXPIRED = "expired"
     EVICTED = "evicted"
     GONE = "gone"

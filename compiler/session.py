@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from compiler.graph import Graph, Node
     from compiler.options import BuildOptions
     from compiler.reasons import Explained
+    from compiler.remote_cache import RemoteCache
 
 
 class Definition(NamedTuple):
@@ -58,9 +59,10 @@ class Session:
         images: Images | None = None,
         library: LayerLibrary | None = None,
         changed: tuple[Changed, ...] = (),
+        team: RemoteCache | None = None,
     ) -> None:
         """Parse, lower and resolve sources. images, library: shared with other sessions on the same store. changed:
-        paths of contexts that are to be taken for changed, without being so.
+        paths of contexts that are to be taken for changed, without being so. team: a cache server.
 
         Raises DockerfileError, UsageError, RemoteError.
         """
@@ -71,7 +73,7 @@ class Session:
         http = HttpFiles(store)
         path = None if definition.remote else definition.dockerfile_path
         remote = RemoteContexts(store, self.library, http)
-        self.sources = Sources(store, self.images, http, options, definition.context, path, remote, changed)
+        self.sources = Sources(store, self.images, http, options, definition.context, path, remote, changed, team)
         source = definition.source
         if definition.remote:
             source = self._remote_source(definition, remote)
@@ -92,7 +94,7 @@ class Session:
         self.proxies = lowering.proxies
         marks = partial(_marks, options, store.directory)
         self.keys = Keys(self.graph, self.sources.tree, marks)
-        self.lookup = Lookup(store)
+        self.lookup = Lookup(store, team)
         remote_name = shown_url(definition.remote) or "-"
         self.project = os.path.realpath(definition.context) if definition.context else remote_name
         self.changed = changed

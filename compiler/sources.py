@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from compiler.graph import Node
     from compiler.http_files import HttpFiles
     from compiler.options import BuildOptions
+    from compiler.remote_cache import RemoteCache
     from compiler.remote_context import RemoteContexts
 
 IGNORE_FILE = ".dockerignore"
@@ -59,8 +60,11 @@ class Sources:
         dockerfile_path: str | None,
         remote: RemoteContexts,
         changed: tuple[Changed, ...] = (),
+        team: RemoteCache | None = None,
     ) -> None:
-        """dockerfile_path: where the Dockerfile was read, for its own ignore file beside it; None for stdin."""
+        """dockerfile_path: where the Dockerfile was read, for its own ignore file beside it; None for stdin. team: a
+        cache server whose layers count as present."""
+        self._team = team
         self._changed = changed
         self._store = store
         self._images = images
@@ -101,10 +105,10 @@ class Sources:
         # A layer of another's image can be fetched again. The registry must not be asked for an image of ours: whatever
         # has its name there is something else.
         own = [layer.diff_id for layer in stored.layers if layer.content != layer.diff_id] if stored else []
-        if own and not all_present(self._store, own):
+        if own and not all_present(self._store, own, self._team):
             raise StoreProblem(
                 f"layers of the image {reference.familiar} are gone from the store",
-                hint="build that image again; it is still known by its name only",
+                hint="build that image again, or with the --remote that has them; it is still known by its name only",
             )
         return stored
 

@@ -75,9 +75,14 @@ def encode(files: Iterable[Listed]) -> bytes:
 def decode(data: bytes) -> list[Listed]:
     """What `encode` was given. ValueError for anything else."""
     try:
-        text = zlib.decompress(data).decode("utf-8", "surrogateescape")
+        return parse(zlib.decompress(data))
     except zlib.error as error:
         raise ValueError(str(error)) from None
+
+
+def parse(data: bytes) -> list[Listed]:
+    """The same, unpacked."""
+    text = data.decode("utf-8", "surrogateescape")
     found = []
     for row in text.split("\0\0") if text else []:
         kind, mode, size, digest, path = row.split("\0", 4)

@@ -38,6 +38,14 @@ class Fetcher(Protocol):
         """Bytes that `fetch` would move, 0 if that is not known."""
         ...
 
+    def promised(self, layer: Layer) -> Layer | None:
+        """The layer with the names of its tar and listing, if they are known though they are not here."""
+        ...
+
+    def index(self, layer: Layer) -> Index | None:
+        """What the layer says, if that can be had without its bytes."""
+        ...
+
 
 class LayerLibrary:
     """All methods may be called from several threads."""
@@ -64,14 +72,9 @@ class LayerLibrary:
                     found = Layer.from_json(encoding.parse(record))._replace(content=layer.content)
                     with self._lock:
                         self._layers[layer.diff_id] = found
+            else:
+                found = self._fetcher.promised(layer) or found
         return found
-
-    def with_listing(self, layer: Layer) -> Layer:
-        """The layer with its listing; fetches it only if it has never been here. Raises RemoteError."""
-        known = self.known(layer)
-        if known.listing is not None and self.store.has_blob(known.listing):
-            return known
-        return self.fetch(layer)
 
     def fetch(self, layer: Layer) -> Layer:
         """The layer with its tar and listing in the store. Raises RemoteError."""
@@ -79,26 +82,34 @@ class LayerLibrary:
             lock = self._fetching.setdefault(layer.diff_id, threading.Lock())
         with lock:
             known = self.known(layer)
-            complete = (
-                known.tar is not None
-                and known.listing is not None
-                and self.store.has_blob(known.tar)
-                and self.store.has_blob(known.listing)
-            )
-            if not complete:
+            if not (self._is_here(known.tar) and self._is_here(known.listing)):
                 known = self._fetcher.fetch(layer)._replace(content=layer.content)
                 with self._lock:
                     self._layers[layer.diff_id] = known
             return known
 
+    def _is_here(self, blob: Digest | None) -> bool:
+        return blob is not None and self.store.has_blob(blob)
+
+    def is_listed(self, layer: Layer) -> bool:
+        """Whether `index` needs no bytes of the layer."""
+        return self._is_here(self.known(layer).listing) or self._fetcher.promised(layer) is not None
+
+    def forget(self, diff_id: str) -> None:
+        """Whatever was believed of a layer that is not here."""
+        with self._lock:
+            for known in (self._layers, self._indexes):
+                known.pop(diff_id, None)
+            for key in [key for key in self._rootfs if diff_id in key]:
+                del self._rootfs[key]
+
     def bytes_to_fetch(self, layer: Layer) -> int:
         """Bytes that come from elsewhere before the layer can be used; 0 for one that is here."""
-        tar = self.known(layer).tar
-        return 0 if tar is not None and self.store.has_blob(tar) else self._fetcher.fetched_size(layer)
+        return 0 if self._is_here(self.known(layer).tar) else self._fetcher.fetched_size(layer)
 
     def fetch_all(self, layers: Sequence[Layer]) -> list[Layer]:
         """`fetch` for each, several at a time."""
-        missing = [layer for layer in layers if self.known(layer).tar is None]
+        missing = [layer for layer in layers if not self._is_here(self.known(layer).tar)]
         if len(missing) < 2:
             return [self.fetch(layer) for layer in layers]
         from concurrent.futures import ThreadPoolExecutor  # 10 ms, with logging, that a build with nothing to do saves
@@ -111,9 +122,13 @@ class LayerLibrary:
         with self._lock:
             found = self._indexes.get(layer.diff_id)
         if found is None:
-            listing = self.with_listing(layer).listing
-            assert listing is not None
-            found = Index.decode(self.store.read_blob(listing))
+            listing = self.known(layer).listing
+            if not self._is_here(listing):
+                found = self._fetcher.index(layer)
+            if found is None:
+                listing = listing if self._is_here(listing) else self.fetch(layer).listing
+                assert listing is not None
+                found = Index.decode(self.store.read_blob(listing))
             with self._lock:
                 self._indexes[layer.diff_id] = found
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from cache.server.resource_names import ResourceName
     from cache.server.shelf import Place
 
+_LOG = logging.getLogger("buildgraph.server")
 ZSTD_LEVEL = 1
 """350 MB/s a core; the next ones take longer than a fast network saves."""
 
@@ -91,8 +93,11 @@ class ByteStream(services.ByteStreamServicer):
                 claim.write(request.write_offset, data)
                 stream.moved += len(data)
                 finished = request.finish_write
-                request = None if finished else next(request_iterator, None)
-            if finished or claim.whole:
+                request = None if finished else _next(request_iterator)
+            if not (finished or claim.whole):
+                text = "an upload of %s by %s broke off at %d bytes, perhaps by a message that was too large"
+                _LOG.info(text, resource.blob, caller.name, claim.received)
+            else:
                 stream.resting = True
                 claim.store(core.shelf, caller.name)
                 core.meter.received(resource.namespace, size)
@@ -107,6 +112,14 @@ class ByteStream(services.ByteStreamServicer):
         if not self._core.shelf.missing(resource.namespace, resource.function, (resource.blob,), caller):
             return pb.QueryWriteStatusResponse(committed_size=size_of(resource.blob), complete=True)
         return pb.QueryWriteStatusResponse(committed_size=self._core.uploads.received(caller.name, resource))
+
+
+def _next(requests: Iterator[pb.WriteRequest]) -> pb.WriteRequest | None:
+    """None as well if the stream broke: what came is kept for a client that comes back."""
+    try:
+        return next(requests, None)
+    except grpc.RpcError:
+        return None
 
 
 def _part(place: Place, request: pb.ReadRequest, resource: ResourceName) -> Place:

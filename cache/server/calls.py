@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cache.server.journal import Journal
+    from cache.server.refusal import Refused
 
 QUIET = frozenset((grpc.StatusCode.OK, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.CANCELLED))
 """How calls end that nobody needs a line about."""
@@ -135,6 +136,12 @@ class Calls(grpc.ServerInterceptor):
             wrong = [each.status for each in response.responses if each.status.code not in (0, 5)]
             if wrong:
                 self._say("refused", method, context, status=wrong[0].code, text=wrong[0].message, count=len(wrong))
+
+    def turned_away(self, method: str, context: grpc.ServicerContext, refused: Refused) -> None:
+        """A call ended before its message was taken, and never came here."""
+        self._watcher.began(stream=False)
+        self._watcher.ended(method, refused.code.name, 0.0, stream=False)
+        self._say("refused", method, context, status=refused.code.name, text=refused.text)
 
     def _say(self, event: str, method: str, context: grpc.ServicerContext, **fields: object) -> None:
         namespace = CALL.namespace

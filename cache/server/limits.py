@@ -18,10 +18,15 @@ MAX_STREAMS_CALLER = 64
 """Streams of one caller at the same time; a token may be a whole CI system's."""
 MAX_CALLS = 2048
 """Requests that run or wait; those beyond are refused at once with RESOURCE_EXHAUSTED."""
+MAX_UNGUARDED = 16
+"""Calls at the same time of services that ask for no token, health and reflection: who watches the health holds a
+thread for as long as they like."""
 IDLE_SECONDS = 60.0
 """A stream must move within this time."""
 FIRST_SECONDS = 15.0
 """The first message of a call must come within this time; 4 MiB in it are 2 Mbit/s."""
+HANDSHAKE_SECONDS = 20.0
+"""A connection must have begun to speak within this time, TLS and HTTP/2 together; each costs a file descriptor."""
 MIN_BYTES = 64 << 10
 """That many bytes at least, or all it has: 1 KiB a second is slower than any network that a build would be run on."""
 RESUME_SECONDS = 600.0

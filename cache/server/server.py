@@ -24,7 +24,8 @@ from cache.server.capabilities import Capabilities
 from cache.server.chunk_index import ChunkIndex
 from cache.server.content_addressable import ContentAddressableStorage
 from cache.server.core import Core
-from cache.server.limits import IDLE_SECONDS, MAX_CALLS, MAX_MESSAGE, THREADS
+from cache.server.door import Door
+from cache.server.limits import HANDSHAKE_SECONDS, IDLE_SECONDS, MAX_CALLS, MAX_MESSAGE, THREADS
 from cache.server.meter import NoMeter
 from cache.server.shelf import Shelf
 from cache.server.team import Team
@@ -32,11 +33,12 @@ from cache.server.uploads import Uploads
 from cache.server.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cache.lmdb_store import LmdbStore
     from cache.server.access import Guard
     from cache.server.meter import Meter
+    from cache.server.refusal import Refused
 
 _OPTIONS = (
     ("grpc.so_reuseport", 0),  # two servers on one port would share its callers by chance
@@ -46,6 +48,7 @@ _OPTIONS = (
     ("grpc.http2.max_frame_size", 1 << 20),
     ("grpc.max_metadata_size", 16 << 10),  # a token has 100 bytes
     ("grpc.max_concurrent_streams", 256),  # of one connection
+    ("grpc.server_handshake_timeout_ms", int(HANDSHAKE_SECONDS * 1000)),
     ("grpc.keepalive_time_ms", 60_000),  # a client that vanished without a word holds nothing for longer
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -71,10 +74,12 @@ class Server:
         credentials: grpc.ServerCredentials | None = None,
         meter: Meter | None = None,
         interceptors: Sequence[grpc.ServerInterceptor] = (),
+        turned_away: Callable[[str, grpc.ServicerContext, Refused], None] = lambda *_: None,
         reflection: bool = False,
         idle_seconds: float = IDLE_SECONDS,
     ) -> None:
-        """listen: `HOST:PORT`, port 0 for any. credentials: for TLS. The store stays the caller's.
+        """listen: `HOST:PORT`, port 0 for any. credentials: for TLS. turned_away: is told the method and why, of
+        calls that never reach the interceptors. The store stays the caller's.
 
         Raises EnvironmentProblem if it cannot listen there, StoreProblem.
         """
@@ -85,7 +90,7 @@ class Server:
         self._pool = futures.ThreadPoolExecutor(THREADS, thread_name_prefix="grpc")
         self._grpc = grpc.server(
             self._pool,
-            interceptors=[Arrival(watchdog), *interceptors],
+            interceptors=[Door(guard, turned_away), Arrival(watchdog), *interceptors],
             options=_OPTIONS,
             maximum_concurrent_rpcs=MAX_CALLS,
         )

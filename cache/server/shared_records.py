@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 import os
 import threading
 import zlib
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from cache.build_record import BuildRecord
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cache.lmdb_store import LmdbStore
+    from cache.lmdb_view import View
     from cache.store import Table
 
 KINDS = ("preimages", "sources", "builds", "places", "forms")
@@ -103,6 +106,19 @@ class SharedRecords:
         with self._store.view() as view:
             for key, value in view.scan_back("shared", prefix):
                 yield key.removeprefix(prefix), value
+
+    def newest_of(self, namespaces: Sequence[str], kind: str) -> Iterator[tuple[str, str, bytes]]:
+        """(namespace, key, value) of all of them, the last key first."""
+        with self._store.view() as view:
+            yield from heapq.merge(
+                *(_backwards(view, namespace, kind) for namespace in namespaces), key=itemgetter(1), reverse=True
+            )
+
+
+def _backwards(view: View, namespace: str, kind: str) -> Iterator[tuple[str, str, bytes]]:
+    prefix = f"{namespace}\0{kind}\0"
+    for key, value in view.scan_back("shared", prefix):
+        yield namespace, key.removeprefix(prefix), value
 
 
 def _check(kind: str, key: str, value: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import resource
 
 GC_THRESHOLD = 200_000
 """New objects before the collector looks for cycles, of which there are few: a request of 10,000 digests makes as many
@@ -14,6 +15,9 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
 _KEEP = 64 << 20
 _LARGEST = 32 << 20
 _ARENAS = 4
+
+MAX_FILES = 65_536
+"""File descriptors, if the system lets us: one a connection. The usual 1,024 are soon taken by mere connections."""
 
 
 def tune_process() -> None:
@@ -34,3 +38,8 @@ def tune_process() -> None:
             (_M_ARENA_MAX, _ARENAS),
         ):
             mallopt(option, value)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(MAX_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cache.errors import BuildgraphError, UsageError
 from cache.lmdb_store import LmdbStore
@@ -15,13 +16,20 @@ from compiler.cli.streams import require_output, say
 from compiler.progress.events import Ended, Reporter, Task, Warned
 from compiler.progress.open import MODES, open_reporter
 from compiler.progress.rawjson import RawJsonReporter
+from compiler.remote_cache import LayerGone, RemoteCache
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from compiler.build import Built
     from compiler.cli.outputs import Delivered
     from compiler.export.output import Output
+
+T = TypeVar("T")
+
+MOST_TURNS = 5
+"""How often a build begins again because layers are gone that were promised; each turn promises fewer."""
 
 
 def _parser() -> Parser:
@@ -87,15 +95,28 @@ def _build(
     from compiler.cli.outputs import deliver
 
     started = time.monotonic()
-    builder = Builder(store, reporter, request.jobs)
+    remote = None
+    if request.remote is not None:
+        remote = RemoteCache(store, request.remote, lambda text: reporter.report(Warned(text)))
+    builder = Builder(store, reporter, request.jobs, remote)
+
+    def make() -> tuple[list[Built], Delivered]:
+        built = builder.build(request.definition, request.variants)
+        if outputs or parsed.load or request.variants[0].source_date_epoch is not None:
+            builder.prepare_outputs(built)
+        return built, deliver(built, outputs, tags, parsed, reporter)
+
     try:
         refuse_early(store, request.definition, request.variants)
-        built = builder.build(request.definition, request.variants)
+        built, delivered = _until_there(make)
         warnings = build_warnings([each.session for each in built], request.definition)
-        delivered = deliver(built, outputs, tags, parsed, reporter)
+        builder.publish(ok=True)
         if builder.ran:
             _clean_up(store, request, reporter)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, BuildgraphError):
+            with contextlib.suppress(BuildgraphError):  # what went wrong before is what is to be told
+                builder.publish(ok=False)
         # What went wrong is printed once, at the very end and in full.
         if builder.announced or isinstance(reporter, RawJsonReporter):
             reporter.report(Ended(False, time.monotonic() - started, "", builder.hits, len(builder.ran), ""))
@@ -106,6 +127,14 @@ def _build(
         reporter.report(Warned(text))
     reporter.report(Ended(True, time.monotonic() - started, delivered.image_id, builder.hits, len(builder.ran), ""))
     return delivered
+
+
+def _until_there(make: Callable[[], T]) -> T:
+    """Make it; again if a layer that the cache server promised is not there. Raises LayerGone in the end."""
+    for _ in range(MOST_TURNS - 1):
+        with contextlib.suppress(LayerGone):
+            return make()
+    return make()
 
 
 def _clean_up(store: LmdbStore, request: Request, reporter: Reporter) -> None:

@@ -12,13 +12,17 @@ from cache.errors import BuildgraphError
 from cache.lmdb_store import LmdbStore
 from compiler.cli import settings
 from compiler.cli.options import Parser
+from compiler.cli.remote_options import add_remote_options, remote_settings
 from compiler.cli.streams import say
+from compiler.progress.text import printable
 from worker import seccomp
 from worker.namespaces import NEEDED_IDS, subordinate_ids
 from worker.runtime import SEARCH_PATH, find_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from cache.remote_settings import RemoteSettings
 
 LITTLE_SPACE = 2 << 30
 """Bytes below which a build of anything with a compiler in it will not fit."""
@@ -37,14 +41,19 @@ def run(arguments: Sequence[str]) -> int:
     """Exit code 0 if builds with RUN can work here, 4 if not."""
     parser = Parser(prog="buildgraph doctor", description="Check what this machine offers for builds.")
     parser.add_argument("--store", default="", metavar="DIR", help="the local store (BUILDGRAPH_STORE)")
+    add_remote_options(parser)
     parsed = parser.parse_args(arguments)
-    store = parsed.store or settings.load().store
+    defaults = settings.load()
+    store = parsed.store or defaults.store
+    remote = remote_settings(parsed, defaults.remote)
     checks: list[Callable[[], Finding]] = [_kernel, _runtime, _filter, lambda: _space(store)]
     if os.geteuid() != 0:
         checks += [lambda: _subordinate("newuidmap", "/etc/subuid"), lambda: _subordinate("newgidmap", "/etc/subgid")]
     findings = [check() for check in checks]
     if all(finding.status != "bad" for finding in findings):
         findings.append(_isolation(store))
+    if remote is not None:
+        findings.append(_remote(remote))  # last: from then on nothing should fork
     marks = {"ok": "✓", "note": "•", "bad": "✗"}
     lines = []
     for finding in findings:
@@ -55,6 +64,27 @@ def run(arguments: Sequence[str]) -> int:
     lines.append("builds with RUN cannot work here yet" if bad else "everything that a build needs is here")
     say("".join(f"{line}\n" for line in lines))
     return 4 if bad else 0
+
+
+def _remote(remote: RemoteSettings) -> Finding:
+    """The team's cache: a build works without it, so nothing about it is bad."""
+    from cache.remote.client import Client
+
+    try:
+        client = Client(remote)
+    except BuildgraphError as error:
+        return Finding("note", "remote", printable(error.message), "builds go on without it")
+    can = client.can
+    client.close()
+    text = f"{remote.origin} answers"
+    text += f": buildgraph {printable(can.version)}, you are {printable(can.name)}" if can.is_ours else ", not ours"
+    text += f"; reads {', '.join(name or '(default)' for name in remote.reads)}"
+    if remote.write is None:
+        return Finding("ok", "remote", f"{text}, publishes nothing")
+    where = remote.write or "(default)"
+    if can.writes:
+        return Finding("ok", "remote", f"{text}, publishes in {where}")
+    return Finding("note", "remote", f"{text}, may not publish in {where}", "ask for a token with the scope write")
 
 
 def _kernel() -> Finding:

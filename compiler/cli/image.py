@@ -16,14 +16,17 @@ from cache.reference import Reference
 from cache.store import Batch
 from compiler.cli import settings
 from compiler.cli.options import Parser
+from compiler.cli.remote_options import add_remote_options, remote_settings
 from compiler.cli.streams import say
 from compiler.cli.table import table
 from compiler.dockerfile.errors import did_you_mean
-from compiler.progress.text import age_text, printable, printable_lines, size_text
+from compiler.progress.text import age_text, printable_lines, size_text
 from worker.library import LayerLibrary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from cache.remote_settings import RemoteSettings
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -48,16 +51,21 @@ def run(arguments: Sequence[str]) -> int:
     for one in actions.choices.values():
         # Without a default, which would hide what was given before the action.
         one.add_argument("--store", default=argparse.SUPPRESS, metavar="DIR", help="the local store (BUILDGRAPH_STORE)")
+    for name in ("push", "export"):
+        add_remote_options(actions.choices[name])
     parsed = parser.parse_args(arguments)
-    store = LmdbStore(parsed.store or settings.load().store)
+    defaults = settings.load()
+    moves = parsed.action in ("push", "export")
+    remote = remote_settings(parsed, defaults.remote) if moves else None
+    store = LmdbStore(parsed.store or defaults.store)
     try:
-        _act(store, parsed)
+        _act(store, parsed, remote)
     finally:
         store.close()
     return 0
 
 
-def _act(store: LmdbStore, parsed: argparse.Namespace) -> None:
+def _act(store: LmdbStore, parsed: argparse.Namespace, remote: RemoteSettings | None) -> None:
     images = Images(store)
     if parsed.action == "ls":
         _list(store, images)
@@ -87,7 +95,7 @@ def _act(store: LmdbStore, parsed: argparse.Namespace) -> None:
         _tag(store, images, image, Reference.parse(parsed.new))
     else:
         text = "type=registry" if parsed.action == "push" else parsed.output
-        _export(store, images, image, reference, platform, text)
+        _export(store, images, image, reference, platform, text, remote)
 
 
 def _all(store: LmdbStore, images: Images) -> Iterator[tuple[str, StoredImage | None]]:
@@ -135,17 +143,34 @@ def _size(library: LayerLibrary, image: StoredImage) -> str:
 
 
 def _export(
-    store: LmdbStore, images: Images, image: StoredImage, reference: Reference, platform: Platform, text: str
-) -> None:
+    store: LmdbStore, images: Images, image: StoredImage, reference: Reference, platform: Platform, text: str,
+    remote: RemoteSettings | None,
+) -> None:  # fmt: skip
+    """remote: where layers are that are not here."""
     from compiler.export.built import BuiltImage
     from compiler.export.export import export
     from compiler.export.output import parse_output
 
     output = parse_output(text)
     built = BuiltImage(image.config, image.layers, platform, (reference,))
-    exported = export(
-        output, built, store=store, library=LayerLibrary(store, images), images=images,
-        report=lambda line: print(printable(line), file=sys.stderr),
-    )  # fmt: skip
+    library, team = LayerLibrary(store, images), None
+    if remote is not None:
+        from compiler.remote_cache import RemoteCache
+        from compiler.team_build import TeamBuild
+
+        team = TeamBuild(RemoteCache(store, remote, lambda line: _tell(f"WARNING: {line}")), lambda _: None)
+        images, library = team.images, team.library
+        if team.needs_contact(built.layers):
+            team.contact()
+    try:
+        exported = export(output, built, store=store, library=library, images=images, report=_tell)
+    finally:
+        if team is not None:
+            team.keep()
+            team.close()
     if exported.digest and output.dest != "-":
         say(f"{exported.digest}\n")
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"{printable_lines(line)}\n")

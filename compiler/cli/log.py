@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import sys
@@ -14,6 +15,7 @@ from cache.lmdb_store import LmdbStore
 from cache.platform import Platform
 from compiler.cli import settings
 from compiler.cli.options import MAX_DOCKERFILE, NAMES, Parser
+from compiler.cli.remote_options import add_remote_options, remote_settings
 from compiler.cli.streams import require_output, say
 from compiler.definition_file import definition_file, file_key
 from compiler.dockerfile.parser import parse_dockerfile
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cache.build_record import BuildRecord
+    from cache.remote_settings import RemoteSettings
     from compiler.step_log import StepLog
 
 _PIECE = 1 << 20
@@ -50,7 +53,7 @@ def run(arguments: Sequence[str]) -> int:
         if parsed.node is None or parsed.list:
             say(_table(_require_build(store, parsed, context, defaults.platform)))
         else:
-            _show(store, _find(store, parsed, context, defaults.platform))
+            _show(store, _find(store, parsed, context, defaults.platform), remote_settings(parsed, defaults.remote))
     finally:
         store.close()
     return 0
@@ -70,6 +73,7 @@ def _parser() -> Parser:
     parser.add_argument("--platform", default="", metavar="OS/ARCH", help="the last build for it")
     parser.add_argument("--list", action="store_true", help="list the steps of the last build; so does no NODE")
     parser.add_argument("--store", default="", metavar="DIR", help="the local store (BUILDGRAPH_STORE)")
+    add_remote_options(parser)
     return parser
 
 
@@ -146,8 +150,14 @@ def _dockerfile(context: str, file: str | None) -> str | None:
     return next(filter(os.path.exists, (os.path.join(context, name) for name in NAMES)), None)
 
 
-def _show(store: LmdbStore, found: StepLog) -> None:
-    require_kept(store, found)
+def _show(store: LmdbStore, found: StepLog, remote: RemoteSettings | None) -> None:
+    fetched = None
+    if remote is not None and found.log is not None and not store.has_blob(found.log):
+        from compiler.remote_log import read_remote_log
+
+        fetched = read_remote_log(store, remote, found.log)
+    if fetched is None:
+        require_kept(store, found)
     require_output()
     header = f"{found.name}: {WORDS[found.status]}{_when(found)}"
     if found.seconds:
@@ -157,7 +167,7 @@ def _show(store: LmdbStore, found: StepLog) -> None:
         sys.stderr.write("it printed nothing\n")
         return
     sys.stderr.flush()
-    with open_blob(store, found.log) as file:
+    with io.BytesIO(fetched) if fetched is not None else open_blob(store, found.log) as file:
         if not sys.stdout.isatty():
             while data := file.read(_PIECE):
                 sys.stdout.buffer.write(data)

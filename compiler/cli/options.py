@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from cache.errors import EnvironmentProblem, UsageError
 from cache.platform import Platform
 from compiler.cli import settings
+from compiler.cli.remote_options import add_remote_options, remote_settings
 from compiler.cli.streams import read_input, say
 from compiler.dockerfile.source import Source
 from compiler.options import BuildOptions, SecretSource, SshSource
@@ -19,6 +20,8 @@ from compiler.text_file import read_text_file, refuse_outside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from cache.remote_settings import RemoteSettings
 
 NAMES = ("Dockerfile", "dockerfile")
 _HEAD = 512
@@ -45,7 +48,8 @@ class Parser(argparse.ArgumentParser):
 
 
 class Request(NamedTuple):
-    """What the command line asks for. variants: the options once for each platform. gc: [gc] of buildgraph.toml."""
+    """What the command line asks for. variants: the options once for each platform. gc: [gc] of buildgraph.toml.
+    remote: the cache server, None for none."""
 
     definition: Definition
     variants: list[BuildOptions]
@@ -53,6 +57,7 @@ class Request(NamedTuple):
     jobs: int
     progress: str
     gc: Mapping[str, Any]
+    remote: RemoteSettings | None = None
 
 
 def add_build_options(parser: argparse.ArgumentParser) -> None:
@@ -75,6 +80,7 @@ def add_build_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shm-size", default="64m", metavar="BYTES", help="size of /dev/shm in RUN")
     parser.add_argument("--ulimit", action="append", default=[], metavar="NAME=SOFT[:HARD]", help="limit for RUN")
     parser.add_argument("--store", default="", metavar="DIR", help="the local store (BUILDGRAPH_STORE)")
+    add_remote_options(parser)
     parser.add_argument("--jobs", type=int, default=0, metavar="N", help="steps that may run at the same time")
 
 
@@ -109,7 +115,8 @@ def read_request(arguments: argparse.Namespace) -> Request:
     store = arguments.store or defaults.store
     variants = [options._replace(platform=platform) for platform in platforms] or [options]
     jobs = arguments.jobs or defaults.jobs
-    return Request(_definition(arguments), variants, store, jobs, defaults.progress, defaults.gc)
+    remote = remote_settings(arguments, defaults.remote)
+    return Request(_definition(arguments), variants, store, jobs, defaults.progress, defaults.gc, remote)
 
 
 def _require_working_directory(context: str) -> None:

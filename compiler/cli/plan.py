@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from compiler.changed import Changed
     from compiler.forecast import Forecast
+    from compiler.team_build import TeamBuild
 
 FORMATS = ("tree", "json", "dot", "mermaid", "html")
 SEVERAL = ("tree", "json")
@@ -58,16 +59,30 @@ def run(arguments: Sequence[str]) -> int:
 
         changed = read_changed(parsed.changed, request.definition, request.variants[0])
     store = LmdbStore(request.store)
+    team: TeamBuild | None = None
     try:
         images = Images(store)
         library = LayerLibrary(store, images)
-        plans = []
-        for options in request.variants:
-            session = Session(store, request.definition, options, images, library, changed)
-            plans.append((session, session.forecast(request.jobs)))
+        if request.remote is not None:
+            from compiler.remote_cache import RemoteCache
+            from compiler.team_build import TeamBuild
+
+            remote = RemoteCache(store, request.remote, _warn)
+            team = TeamBuild(remote, lambda _: None)
+            images, library = team.images, team.library
+        believed = team.remote if team is not None else None
+        sessions = [
+            Session(store, request.definition, options, images, library, changed, believed)
+            for options in request.variants
+        ]
+        if team is not None:
+            team.look_up(sessions)
+        plans = [(session, session.forecast(request.jobs)) for session in sessions]
         text = _render(plans, parsed.format, to_terminal=not parsed.output)
         # What the scan of the context found is worth keeping: the build that follows need not hash it again.
         store.commit(Batch(records=tuple(row for session, _ in plans for row in session.sources.records())))
+        if team is not None:
+            team.keep()
         if changed:
             from compiler.changed import notes
 
@@ -75,6 +90,8 @@ def run(arguments: Sequence[str]) -> int:
             for note in notes([session for session, _ in plans], request.definition):
                 sys.stderr.write(f"note: {printable_lines(note)}\n")
     finally:
+        if team is not None:
+            team.close()
         store.close()
     if parsed.output:
         from compiler.cli.outputs import write_file
@@ -84,6 +101,10 @@ def run(arguments: Sequence[str]) -> int:
     else:
         say(text)
     return WOULD_RUN if parsed.exit_code and any(each.count(MISS) + each.count(DEPENDS) for _, each in plans) else 0
+
+
+def _warn(text: str) -> None:
+    sys.stderr.write(f"{printable_lines(f'WARNING: {text}')}\n")
 
 
 def _render(plans: list[tuple[Session, Forecast]], name: str, *, to_terminal: bool) -> str:

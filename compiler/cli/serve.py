@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 
     from cache.lmdb_store import LmdbStore
     from cache.server.certificates import Certificates
-    from cache.server.http_port import PageMaker
     from cache.server.journal import Journal
-    from cache.server.metrics import Metrics
-    from cache.server.quotas import Quotas
-    from cache.server.token_guard import TokenGuard
     from compiler.cli.serve_options import ServeOptions
 
 KILLED = 143
@@ -102,26 +98,34 @@ class _Service:
         from cache.server.quotas import Quotas
         from cache.server.server import Server
         from cache.server.server_gc import Policy, ServerGc
+        from cache.server.shared_records import SharedRecords
+        from cache.server.tally import Tally
         from cache.server.token_guard import TokenGuard
+        from cache.server.tuning import tune_process
+        from compiler.pages.pages import Pages
 
+        tune_process()
         options = self._options
         metrics = Metrics()
         quotas = Quotas(store, options.namespace_limits, options.max_used)
         metrics.watch_store(options.store, quotas)
         guard = TokenGuard(options.tokens, options.anonymous, quotas, journal)
+        tally = Tally(store, metrics)
+        calls = Calls(journal, metrics, guard.message_limit)
         server = Server(
-            store, options.listen, guard, meter=metrics, reflection=options.reflection,
-            interceptors=[Calls(journal, metrics, guard.message_limit)],
+            store, options.listen, guard, meter=tally, reflection=options.reflection,
+            interceptors=[calls], turned_away=calls.turned_away,
             credentials=certificates.credentials() if certificates is not None else None,
         )  # fmt: skip
         collector = ServerGc(server.core.shelf, quotas, Policy(options.min_free, options.unused_for), journal, metrics)
         port = None
         if options.http:
-            page = _page(store, guard, quotas, metrics)
+            page = Pages(store, SharedRecords(store), guard, quotas, tally, journal)
             port = HttpPort(options.http, journal, metrics.text, CONTENT_TYPE, page=page, certificates=certificates)
         self._take_signals(journal)
         server.start()
         collector.start()
+        tally.start()
         if port is not None:
             port.start()
         self._tell(journal, server.port, None if port is None else port.port)
@@ -132,6 +136,7 @@ class _Service:
         journal.write("draining", seconds=options.grace)
         server.stop(options.grace)
         collector.stop()
+        tally.stop()
         if port is not None:
             port.stop()
         journal.write("stopped")
@@ -168,9 +173,3 @@ class _Service:
         if not options.tls_cert and not options.listen.startswith(LOOPBACK):
             sys.stderr.write("WARNING: without TLS tokens and layers can be read by whoever is on the way\n")
         journal.write("started", listen=f"{host}:{port}", store=options.store, anonymous=",".join(options.anonymous))
-
-
-def _page(store: LmdbStore, guard: TokenGuard, quotas: Quotas, metrics: Metrics) -> PageMaker | None:
-    """What makes pages for people."""
-    del store, guard, quotas, metrics
-    return None

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FILE = "buildgraph.toml"
-KNOWN = {"store": str, "jobs": int, "progress": str, "platform": str, "gc": dict}
+KNOWN = {"store": str, "jobs": int, "progress": str, "platform": str, "gc": dict, "serve": dict, "remote": dict}
 """Keys of buildgraph.toml and their types."""
 MAX_FILE = 64 << 10
 """Bytes of buildgraph.toml."""
@@ -24,13 +24,16 @@ MAX_JOBS = 10_000
 
 
 class Settings(NamedTuple):
-    """What an option is when it is not given. gc: the table as the file has it, see `gc_policy`."""
+    """What an option is when it is not given. gc, serve, remote: tables as the file has them, see
+    `gc_policy`, `serve_options`, `remote_options`."""
 
     store: str
     jobs: int
     progress: str
     platform: str
     gc: Mapping[str, Any]
+    serve: Mapping[str, Any] = {}
+    remote: Mapping[str, Any] = {}
 
 
 def load(context: str | None = None) -> Settings:
@@ -47,6 +50,8 @@ def load(context: str | None = None) -> Settings:
         progress=progress or "auto",
         platform=environment.get("DOCKER_DEFAULT_PLATFORM") or file.get("platform") or "",
         gc=file.get("gc", {}),
+        serve=file.get("serve", {}),
+        remote=file.get("remote", {}),
     )
 
 
@@ -86,9 +91,9 @@ def _read(path: str, context: str | None) -> dict[str, Any]:
         raise UsageError(f"{path}: {reason}") from None
     for name, value in found.items():
         _check(path, name, value)
-    for name in ("store", "gc"):
+    for name in ("store", "gc", "remote"):
         if name in found and owner != os.geteuid() and context is not None and _is_within(path, context):
-            # A checkout must not choose where on this machine something is written, nor what is removed.
+            # A checkout must not choose where on this machine something is written, what is removed, who is believed.
             _warn(f"{name} in {path} is ignored: the file is part of the context and belongs to another user")
             del found[name]
     return found
@@ -98,6 +103,16 @@ def _check(path: str, name: str, value: object) -> None:
     if name not in KNOWN:
         raise UsageError(f"{path}: unknown key {name!r}", hint=f"known are {', '.join(KNOWN)}")
     kind = KNOWN[name]
+    if name == "remote":
+        from compiler.cli.remote_options import check_remote
+
+        check_remote(path, value)
+        return
+    if name == "serve":
+        from compiler.cli.serve_options import check_serve
+
+        check_serve(path, value)
+        return
     if kind is dict:
         from compiler.cli.gc_policy import check_gc
 

@@ -38,14 +38,28 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("node", metavar="NODE", help="a step as plan names it (build.3), or its line")
     add_build_options(parser)
     parser.add_argument("--last", action="store_true", help="of the last build only, not of the one that would come")
+    parser.add_argument(
+        "--against", default="", metavar="remote[:WHO|BUILD]", help="why the record of a colleague did not hit here"
+    )
     parser.add_argument("--format", default="text", choices=("text", "json"), help="for people or for programs")
     parsed = parser.parse_args(arguments)
     request = read_request(parsed)
+    if parsed.against:
+        if parsed.last:
+            raise UsageError("--last and --against exclude each other")
+        from compiler.cli import why_against
+
+        return why_against.run(parsed, request)
     store = LmdbStore(request.store)
     try:
         if len(request.variants) > 1:
             raise UsageError("why looks at one platform at a time", hint="give one --platform")
-        session = Session(store, request.definition, request.variants[0])
+        team = None
+        if request.remote is not None:
+            from compiler.remote_cache import RemoteCache
+
+            team = RemoteCache(store, request.remote, lambda _: None)  # believed, and not asked
+        session = Session(store, request.definition, request.variants[0], team=team)
         node = find_node(session.graph, session.dockerfile, parsed.node)
         outlook = None
         if not parsed.last:
@@ -91,9 +105,14 @@ def find_node(graph: Graph, dockerfile: Dockerfile, text: str) -> Node:
     raise UsageError(message, hint="buildgraph plan lists the steps; a line of the Dockerfile does as well")
 
 
-def _text(node: Node, outlook: Outlook | None, miss: Miss | None) -> str:
+def header(node: Node) -> str:
+    """The step, its instruction and its line."""
     line = f"  (line {node.span.first_line})" if node.span is not None else ""
-    lines = [f"{node.id}  {' '.join(printable(node.text).split())}{line}"]
+    return f"{node.id}  {' '.join(printable(node.text).split())}{line}"
+
+
+def _text(node: Node, outlook: Outlook | None, miss: Miss | None) -> str:
+    lines = [header(node)]
     if outlook is not None:
         lines += ["", *_planned(outlook)]
     if miss is not None and (outlook is None or outlook.status == HIT):
@@ -117,10 +136,10 @@ def _planned(outlook: Outlook) -> list[str]:
         lines = [f"  depends: {text}; if that comes out as before, {then}" if then else f"  may run: {text}"]
     else:
         lines = [f"  {'would run' if outlook.status == MISS else 'cached'}: {text}"]
-    lines += _details(outlook.why.details)
+    lines += details(outlook.why.details)
     if outlook.varies:
         lines += ["  not deterministic: when it last ran twice on the same inputs, these differed:"]
-        lines += _details(outlook.varies)
+        lines += details(outlook.varies)
     return [*lines, f"  recipe key {outlook.recipe_key[:KEY_CHARS]}…"]
 
 
@@ -129,12 +148,13 @@ def _last(miss: Miss) -> list[str]:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(build.started))
     did = "ran" if node.status == "ran" else "failed"
     lines = [f"  {did} in the build of {when} by {printable(build.made_by)}: {printable(miss.why.text)}"]
-    return [*lines, *_details(miss.why.details), f"  recipe key {node.recipe[:KEY_CHARS]}…"]
+    return [*lines, *details(miss.why.details), f"  recipe key {node.recipe[:KEY_CHARS]}…"]
 
 
-def _details(details: Sequence[str]) -> list[str]:
-    lines = [f"    {printable(detail)}" for detail in details[:SHOWN_DETAILS]]
-    more = len(details) - SHOWN_DETAILS
+def details(texts: Sequence[str]) -> list[str]:
+    """Lines below a sentence."""
+    lines = [f"    {printable(text)}" for text in texts[:SHOWN_DETAILS]]
+    more = len(texts) - SHOWN_DETAILS
     return [*lines, f"    … and {more} more (--format json has all)"] if more > 0 else lines
 
 

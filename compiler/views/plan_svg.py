@@ -31,7 +31,7 @@ def graph(forecast: Forecast, target: str) -> str:
     layout = lay_out(items, frozenset(names))
     critical = set(forecast.critical_path)
     thick = {(stands_for[name], stands_for[user]) for name, user in critical_edges(forecast, target)}
-    parts = [_opening("graph", layout.width, layout.height, "The graph of the build")]
+    parts = [opening("graph", layout.width, layout.height, "The graph of the build")]
     goal = by_id[target].node.stage if target in by_id else ""
     titles = []
     for name, box in layout.groups.items():
@@ -43,7 +43,7 @@ def graph(forecast: Forecast, target: str) -> str:
     for edge in layout.edges:
         heavy = " critical" if (edge.source, edge.target) in thick else ""
         ends = f'data-from="{numbers[edge.source]}" data-to="{numbers[edge.target]}"'
-        parts.append(f'<path class="edge{heavy}" {ends} d="{_path(edge)}"/>')
+        parts.append(f'<path class="edge{heavy}" {ends} d="{edge_path(edge)}"/>')
     # Above the edges, which may run through them.
     parts += titles
     for item in items:
@@ -52,7 +52,8 @@ def graph(forecast: Forecast, target: str) -> str:
     return "\n".join([*parts, "</svg>"])
 
 
-def _opening(name: str, width: float, height: float, label: str) -> str:
+def opening(name: str, width: float, height: float, label: str) -> str:
+    """The start of a picture; width, height: pixels."""
     size = f'viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}"'
     return f'<svg class="{name}" {size} role="img" aria-label="{label}">'
 
@@ -93,7 +94,7 @@ def _node(outlook: Outlook, number: int, x: float, y: float, critical: bool) -> 
     return "".join(words)
 
 
-def _path(edge: Edge) -> str:
+def edge_path(edge: Edge) -> str:
     """The way with its corners rounded."""
     points = edge.points
     words = [f"M{points[0][0]:g} {points[0][1]:g}"]
@@ -117,7 +118,7 @@ def times(forecast: Forecast) -> str:
     by_id = {outlook.node.id: outlook for outlook in forecast.outlooks}
     critical = set(forecast.critical_path)
     width, height = BAR_LEFT + BAR_WIDTH + 90, BAR * len(spans) + 8
-    parts = [_opening("times", width, height, "When each step would run")]
+    parts = [opening("times", width, height, "When each step would run")]
     for row, span in enumerate(spans):
         y = 4 + row * BAR
         x = BAR_LEFT + BAR_WIDTH * span.start / whole

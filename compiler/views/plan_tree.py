@@ -114,6 +114,9 @@ class _Tree:
         notes = phrases.made(outlook, self._now)
         if outlook.status != HIT and outlook.moved:
             notes = (f"fetches {size_text(outlook.moved)}",)
+        elif outlook.moved:
+            fetched = f"fetches {size_text(outlook.moved)}"
+            notes = (*(f"{note}, {fetched}" for note in notes), fetched)
         time = phrases.about(outlook) if self._any_time else ""
         spread = phrases.spread(outlook, self._glyphs.dash) if self._width >= _NARROW else ""
         return _Line(left, notes, time, spread, "*" if critical else "")

@@ -1,0 +1,131 @@
+"""Caller: one channel to a server; every call has a deadline, some tries, and an end once nothing works."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from cache.errors import EnvironmentProblem
+from cache.remote.trouble import TRANSIENT, RemoteTrouble, Unreachable, trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cache.remote_settings import RemoteSettings
+
+SECONDS = 10.0
+"""For a call that moves little."""
+RATE = 256 << 10
+"""Bytes a second that a call has time for besides: over anything slower most steps are faster made again."""
+TRIES = 3
+PAUSE = 0.2
+"""Seconds before the second try, on average; before each further one twice as long."""
+FULL_PAUSE = 1.5
+"""The same if the server says that it takes no more."""
+MOST_FAILURES = 3
+"""Calls that failed for good, one after the other, after which the server is left alone."""
+MAX_MESSAGE = 8 << 20
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.max_send_message_length", MAX_MESSAGE),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+)
+
+
+class Caller:
+    """May be used by several threads at once. down: no call will be made any more."""
+
+    def __init__(self, settings: RemoteSettings) -> None:
+        """Raises EnvironmentProblem for a certificate that cannot be read. Nothing is sent yet."""
+        self.settings = settings
+        self.down = False
+        self._failures = 0
+        self._lock = threading.Lock()
+        self.metadata: tuple[tuple[str, str | bytes], ...] = (
+            (("authorization", f"Bearer {settings.token}"),) if settings.token else ()
+        )
+        self.channel = self._open()
+
+    def _open(self) -> grpc.Channel:
+        settings = self.settings
+        if not settings.tls:
+            return grpc.insecure_channel(settings.target, _OPTIONS)
+        credentials = grpc.ssl_channel_credentials(
+            _read(settings.ca), _read(settings.key), _read(settings.certificate)
+        )
+        return grpc.secure_channel(settings.target, credentials, _OPTIONS)
+
+    def call(
+        self, method: Callable[..., Any], request: Any, *, size: int = 0, seconds: float = SECONDS, tries: int = TRIES
+    ) -> Any:
+        """The answer. size: bytes that are moved. Raises RemoteTrouble."""
+
+        def once(deadline: float) -> Any:
+            return method(request, timeout=deadline, metadata=self.metadata)
+
+        return self.attempt(once, size=size, seconds=seconds, tries=tries)
+
+    def attempt(
+        self, once: Callable[[float], Any], *, size: int = 0, seconds: float = SECONDS, tries: int = TRIES
+    ) -> Any:
+        """What `once`, given the seconds that it may take, returns in the end. Raises RemoteTrouble."""
+        deadline = seconds + size / RATE
+        for number in range(1, tries + 1):
+            if self.down:
+                raise Unreachable(f"the remote {self.settings.origin} is left alone, since it does not answer")
+            try:
+                answer = once(deadline)
+            except grpc.RpcError as error:
+                if number < tries and error.code() in TRANSIENT:
+                    time.sleep(_pause(number, error.code()))
+                    continue
+                raise self.failed(error) from None
+            self._failures = 0
+            return answer
+        raise AssertionError("the last try returns or raises")
+
+    def stream(self, method: Callable[..., Any], request: Any, *, size: int) -> Iterator[Any]:
+        """The messages of one answer, tried once. Raises grpc.RpcError."""
+        answers: Iterator[Any] = method(request, timeout=SECONDS + size / RATE, metadata=self.metadata)
+        return answers
+
+    def failed(self, error: grpc.RpcError) -> RemoteTrouble:
+        """Count a call that failed for good, and say what was the matter."""
+        found = trouble(error, self.settings)
+        with self._lock:
+            # An answer, whatever it says, shows that somebody is there.
+            self._failures = self._failures + 1 if isinstance(found, Unreachable) else 0
+            if self._failures >= MOST_FAILURES:
+                self.down = True
+        return found
+
+    def close(self) -> None:
+        self.channel.close()
+
+
+def _pause(number: int, code: grpc.StatusCode) -> float:
+    longest = FULL_PAUSE if code is grpc.StatusCode.RESOURCE_EXHAUSTED else PAUSE
+    # Many builds that failed together should not come back together.
+    return longest * float(1 << (number - 1)) * random.uniform(0.5, 1.5)  # noqa: S311
+
+
+def _read(path: str) -> bytes | None:
+    if not path:
+        return None
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot read {path}: {error.strerror}") from None
+
+
+# Its own lines on standard error are no messages for a user, and forks of this process are none of its business.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -1,0 +1,201 @@
+"""Writing: blobs to a server, only those that it has not, large ones in chunks if most of them are there."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import zstandard
+from buildgraph.v1 import bytestream_pb2
+from buildgraph.v1 import remote_execution_pb2 as pb
+
+from cache.errors import StoreProblem
+from cache.remote.action_results import digest_of, size_of
+from cache.remote.client import MOST_DIGESTS
+from cache.remote.reading import CHUNKED, PARALLEL
+from cache.remote.trouble import Missing, RemoteTrouble, Unsupported
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from cache.digest import Digest
+    from cache.remote.client import Client
+    from cache.remote.local_chunks import LocalChunks
+    from cache.remote.reading import Traffic
+
+PIECE = 1 << 20
+"""Bytes of one message of a stream."""
+ZSTD_LEVEL = 1
+MIN_PACKED = 1 << 10
+MOST_NEW = 0.5
+"""If more of a blob than this is new it goes as a whole: chunks are written twice by the server."""
+
+
+class Outgoing(NamedTuple):
+    """A blob of the local store. name: what the server calls it."""
+
+    digest: Digest
+    name: str
+
+
+class Blobs(Protocol):
+    """What is read of the local store."""
+
+    def read_blob(self, digest: Digest) -> bytes: ...
+    def blob_path(self, digest: Digest) -> str: ...
+
+
+class BlobWriter:
+    """May be used by several threads at once. All methods raise RemoteTrouble and StoreProblem."""
+
+    def __init__(self, client: Client, store: Blobs, chunks: LocalChunks, traffic: Traffic) -> None:
+        self._client = client
+        self._store = store
+        self._chunks = chunks
+        self._traffic = traffic
+
+    def missing(self, namespace: str, names: Iterable[str]) -> list[str]:
+        """Those that the server has not."""
+        client, left, found = self._client, list(dict.fromkeys(names)), []
+        while left:
+            now, left = left[:MOST_DIGESTS], left[MOST_DIGESTS:]
+            request = pb.FindMissingBlobsRequest(
+                instance_name=namespace, blob_digests=map(digest_of, now), digest_function=client.function
+            )  # fmt: skip
+            answer = client.caller.call(client.cas.FindMissingBlobs, request)
+            found += [f"{each.hash}/{each.size_bytes}" for each in answer.missing_blob_digests]
+        return found
+
+    def put(self, namespace: str, blobs: Sequence[Outgoing]) -> None:
+        """Have the server have all of them."""
+        by_name = {blob.name: blob for blob in blobs if size_of(blob.name)}
+        absent = [by_name[name] for name in self.missing(namespace, by_name) if name in by_name]
+        large = [blob for blob in absent if blob.digest.size >= CHUNKED or blob.digest.size > self._client.can.batch]
+        taken = {blob.name for blob in large}
+        small = ((blob.name, self._store.read_blob(blob.digest)) for blob in absent if blob.name not in taken)
+        with ThreadPoolExecutor(PARALLEL, "publish") as pool:
+            waiting = [pool.submit(self._put_large, namespace, blob) for blob in large]
+            self.put_small(namespace, small)
+            for each in waiting:
+                each.result()
+
+    def put_small(self, namespace: str, blobs: Iterable[tuple[str, bytes]]) -> None:
+        """(name, bytes) each, of less than a message."""
+        request = self._new_batch(namespace)
+        size = 0
+        for name, data in blobs:
+            if size and size + len(data) > self._client.can.batch:
+                self._send(request, size)
+                request, size = self._new_batch(namespace), 0
+            packed = self._packed(data)
+            if packed is None:
+                request.requests.add(digest=digest_of(name), data=data)
+            else:
+                request.requests.add(digest=digest_of(name), data=packed, compressor=pb.Compressor.ZSTD)
+            size += len(data)
+        if request.requests:
+            self._send(request, size)
+
+    def _new_batch(self, namespace: str) -> pb.BatchUpdateBlobsRequest:
+        return pb.BatchUpdateBlobsRequest(instance_name=namespace, digest_function=self._client.function)
+
+    def _packed(self, data: bytes) -> bytes | None:
+        if not self._client.can.zstd or len(data) < MIN_PACKED:
+            return None
+        packed = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(data)
+        return packed if len(packed) < len(data) else None
+
+    def _send(self, request: pb.BatchUpdateBlobsRequest, size: int) -> None:
+        client = self._client
+        answer = client.caller.call(client.cas.BatchUpdateBlobs, request, size=size)
+        self._traffic.written += sum(len(each.data) for each in request.requests)
+        wrong = next((each.status for each in answer.responses if each.status.code), None)
+        if wrong is not None:
+            raise RemoteTrouble(f"the remote {client.settings.origin} did not take a blob: {wrong.message[:200]}")
+
+    def _put_large(self, namespace: str, blob: Outgoing) -> None:
+        client = self._client
+        if client.can.splice and client.can.function == "blake3" and blob.digest.size >= CHUNKED:
+            parts = self._chunks.of(blob.digest)
+            absent = set(self.missing(namespace, parts))
+            if sum(map(size_of, absent)) <= MOST_NEW * blob.digest.size:
+                try:
+                    self._splice(namespace, blob, parts, absent)
+                    return
+                except (Missing, Unsupported):
+                    pass  # a chunk went meanwhile, or it does not do that after all
+        self._write(namespace, blob)
+        if client.can.split and client.can.function == "blake3":
+            # So that it knows the chunks when the next version of this blob comes.
+            request = pb.SplitBlobRequest(
+                instance_name=namespace, blob_digest=digest_of(blob.name), digest_function=client.function
+            )  # fmt: skip
+            client.cas.SplitBlob.future(request, timeout=60, metadata=client.caller.metadata)
+
+    def _splice(self, namespace: str, blob: Outgoing, parts: list[str], absent: set[str]) -> None:
+        client = self._client
+        if absent:
+            self.put_small(namespace, self._read_parts(blob, parts, absent))
+        request = pb.SpliceBlobRequest(
+            instance_name=namespace, blob_digest=digest_of(blob.name), chunk_digests=map(digest_of, parts),
+            digest_function=client.function, chunking_function=pb.ChunkingFunction.FAST_CDC_2020,
+        )  # fmt: skip
+        client.caller.call(client.cas.SpliceBlob, request, size=blob.digest.size)
+
+    def _read_parts(self, blob: Outgoing, parts: list[str], absent: set[str]) -> Iterator[tuple[str, bytes]]:
+        offset = 0
+        left = set(absent)
+        with _opened(self._store, blob.digest) as file:
+            for name in parts:
+                if name in left:
+                    left.remove(name)
+                    yield name, os.pread(file.fileno(), size_of(name), offset)
+                offset += size_of(name)
+
+    def _write(self, namespace: str, blob: Outgoing) -> None:
+        """The whole blob as a stream, from its beginning on each try: what broke is rare, and a resumed stream of a
+        compressor's output would have to be kept."""
+        client = self._client
+        zstd = client.can.zstd
+        function = "blake3/" if client.can.function == "blake3" else ""
+        prefix = f"{namespace}/" if namespace else ""
+        form = "compressed-blobs/zstd" if zstd else "blobs"
+        size = blob.digest.size
+
+        def once(deadline: float) -> Any:
+            name = f"{prefix}uploads/{uuid.uuid4()}/{form}/{function}{blob.name}"
+            return client.streams.Write(
+                self._requests(name, blob, zstd=zstd), timeout=deadline, metadata=client.caller.metadata
+            )  # fmt: skip
+
+        answer = client.caller.attempt(once, size=size)
+        if answer.committed_size not in (size, -1) and not zstd:
+            raise RemoteTrouble(f"the remote {client.settings.origin} took {answer.committed_size} of {size} bytes")
+
+    def _requests(self, name: str, blob: Outgoing, *, zstd: bool) -> Iterator[bytestream_pb2.WriteRequest]:
+        packer = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compressobj(size=blob.digest.size) if zstd else None
+        offset = 0
+        with _opened(self._store, blob.digest) as file:
+            last = False
+            while not last:
+                data = file.read(PIECE)
+                last = file.tell() >= blob.digest.size or not data
+                if packer is not None:
+                    data = packer.compress(data) + (packer.flush() if last else b"")
+                if data or last:
+                    yield bytestream_pb2.WriteRequest(
+                        resource_name=name, write_offset=offset, data=data, finish_write=last
+                    )  # fmt: skip
+                    offset += len(data)
+                    self._traffic.written += len(data)
+
+
+def _opened(store: Blobs, digest: Digest) -> Any:
+    try:
+        return open(store.blob_path(digest), "rb")
+    except OSError as error:
+        raise StoreProblem(f"cannot read a layer: {error.strerror}") from None
+
+

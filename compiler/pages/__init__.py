@@ -1,0 +1,1 @@
+"""Pages: what the cache server shows people in a browser."""

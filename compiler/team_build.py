@@ -1,0 +1,180 @@
+"""TeamBuild: what a build does with the team's cache: looks up before, fetches and publishes beside, waits after."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cache import encoding
+from cache.images import Images
+from cache.promises import trim
+from cache.store import Batch
+from compiler.fresh import no_cache
+from compiler.graph import ImageSource
+from compiler.needs import needed
+from compiler.remote_layers import RemoteLayers
+from compiler.remote_publisher import Item, Publisher, base_item
+from worker.library import LayerLibrary
+from worker.operation import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from cache.promises import Promise
+    from cache.result import Layer, Result
+    from cache.store import Table
+    from compiler.graph import Node
+    from compiler.progress.events import Event
+    from compiler.remote_cache import RemoteCache
+    from compiler.session import Session
+
+    Used = tuple[Session, dict[str, str], dict[str, Result]]
+
+
+class TeamBuild:
+    """images, library: of this build, also when it begins again."""
+
+    def __init__(self, remote: RemoteCache, report: Callable[[Event], None]) -> None:
+        self.remote = remote
+        self.images = Images(remote.store)
+        self.images.more_forms = remote.forms
+        self.library = LayerLibrary(remote.store, RemoteLayers(self.images, remote, report))
+        self._publisher = Publisher(remote, report)
+
+    def look_up(self, sessions: Sequence[Session], prepare_to_run: Callable[[], None] = lambda: None) -> None:
+        """Ask for everything that is needed and not known here, at once. prepare_to_run: called before, if a step may
+        have to run a program."""
+        recipes: set[str] = set()
+        bases: set[str] = set()
+        runs = missing = False
+        for session in sessions:
+            graph, known = session.graph, session.known()
+            steps = [node for node in graph if node.is_step and node.id in needed(graph, known)]
+            runs = runs or any(isinstance(node.definition, Run) for node in steps)
+            absent = [node for node in steps if node.id not in known]
+            if absent:
+                missing = True
+                recipes |= {session.keys.recipe(node.id) for node in absent if not no_cache(node, session.options)}
+                bases |= {layer.diff_id for layer in _image_layers(session) if self._is_strange(layer)}
+        if not missing:
+            return
+        # Also where all that runs programs is known: what a server promised it may not have any more.
+        self.contact(prepare_to_run if runs else lambda: None)
+        self.remote.ask(recipes, bases=bases)
+
+    def contact(self, before: Callable[[], None] = lambda: None) -> bool:
+        """Connect, unless that was done. before: what needs a process without threads."""
+        self.remote.before_contact = before
+        return self.remote.contact()
+
+    def _is_strange(self, layer: Layer) -> bool:
+        """Whether nothing is known of what a layer says."""
+        known = self.library.known(layer)
+        return known.listing is None or not self.remote.store.has_blob(known.listing)
+
+    def needs_contact(self, layers: Iterable[Layer]) -> bool:
+        """Whether bytes, or compressed forms, of some of the layers can only be had from the server."""
+        known = (self.library.known(layer) for layer in layers)
+        return any(layer.tar is None or not self.remote.store.has_blob(layer.tar) for layer in known)
+
+    def made(self, session: Session) -> Callable[[Node, str, Result], None]:
+        """What is to be told of each result."""
+
+        def publish(node: Node, content: str, result: Result) -> None:
+            if content not in session.lookup.promised:
+                self._publisher.add(Item(session.keys.recipe(node.id), content, result))
+
+        return publish
+
+    def finish(
+        self, used: Sequence[Used], records: Sequence[tuple[str, str, bytes]], *, ok: bool
+    ) -> None:
+        """Publish the rest, and wait. used: session, content keys and results of the steps, by their ids."""
+        try:
+            self._adopt(used)
+            if self.remote.settings.write is not None and not self.remote.off:
+                self._publish(used, records, ok=ok)
+        finally:
+            self.keep()
+
+    def _publish(
+        self, used: Sequence[Used], records: Sequence[tuple[str, str, bytes]], *, ok: bool
+    ) -> None:
+        items = [item for session, contents, results in used for item in _items(session, contents, results)]
+        items += [base_item(layer) for session, _, _ in used for layer in self._bases(session)]
+        layers = {item.result.layer.diff_id for item in items if item.recipe and item.result.layer is not None}
+        left = self._publisher.marks.missing(items)
+        if self.remote.client is None and not left and not self._publisher.has_new_forms(layers):
+            return
+        if not self.contact():
+            return
+        client = self.remote.client
+        for item in self._publisher.marks.missing(items, client.can.server_id if client is not None else ""):
+            self._publisher.add(item)
+        self._publisher.finish(ok=ok)
+        self._publisher.publish_records(records, layers)
+
+    def _adopt(self, used: Sequence[Used]) -> None:
+        """What was promised and is here now is the store's own: the next build needs no server to know it."""
+        found: dict[str, tuple[str, Promise]] = {}
+        for session, contents, _ in used:
+            for name, content in contents.items():
+                promise = session.lookup.promised.get(content)
+                if promise is not None and self._is_here(promise):
+                    found[session.keys.recipe(name)] = (content, promise)
+        logs = self.remote.read_logs([promise for _, promise in found.values()])
+        store = self.remote.store
+        for recipe, (content, promise) in found.items():
+            result = promise.result
+            layer = None if result.layer is None else self.library.known(result.layer)
+            if result.log is not None and result.log not in logs and not store.has_blob(result.log):
+                continue  # a long one, which comes when it is shown
+            rows: list[tuple[Table, str, bytes]] = [("recipes", recipe, content.encode())]
+            rows.append(("results", content, encoding.canonical(result._replace(layer=layer).to_json())))
+            blobs = {result.log: logs[result.log]} if result.log is not None and result.log in logs else {}
+            named = () if layer is None else (layer.tar, layer.listing)
+            needs = tuple(blob for blob in named if blob is not None)
+            store.submit(Batch(blobs=blobs, records=tuple(rows), needs=needs))
+
+    def _is_here(self, promise: Promise) -> bool:
+        layer, store = promise.result.layer, self.remote.store
+        if layer is None:
+            return True
+        known = self.library.known(layer)
+        return all(blob is not None and store.has_blob(blob) for blob in (known.tar, known.listing))
+
+    def _bases(self, session: Session) -> Iterator[Layer]:
+        for layer in _image_layers(session):
+            known = self.library.known(layer)
+            here = known.tar is not None and known.listing is not None and not self._is_strange(layer)
+            if here and layer.content == layer.diff_id:
+                yield known
+
+    def keep(self) -> None:
+        """Remember what was promised."""
+        batch = self.remote.promises.batch()
+        if batch.records:
+            self.remote.store.commit(batch)
+            trim(self.remote.store)
+            self._publisher.trim()
+            if self.remote.client is not None:
+                from cache.remote import local_chunks
+
+                local_chunks.trim(self.remote.store)
+
+    def close(self) -> None:
+        """End at once."""
+        self._publisher.stop()
+        self.remote.close()
+
+
+def _image_layers(session: Session) -> Iterator[Layer]:
+    """Layers of images from outside."""
+    for node in session.graph:
+        if isinstance(node.definition, ImageSource):
+            yield from node.definition.layers
+
+
+def _items(session: Session, contents: dict[str, str], results: dict[str, Result]) -> Iterator[Item]:
+    for name, content in contents.items():
+        if content and name in results and content not in session.lookup.promised:
+            yield Item(session.keys.recipe(name), content, results[name])

@@ -1,0 +1,111 @@
+"""What the commands beside `build` know of the team's cache: plan, log, doctor, image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from team import CacheServer, tasks, warnings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import MakeMachine
+
+STEPS = """
+FROM busybox
+RUN echo it was said once; head -c 3000000 /dev/urandom > /large
+COPY source /source
+RUN cat /source > /made; wc -c /large >> /made
+"""
+
+
+def test_plan_says_what_the_remote_has_and_what_has_to_be_fetched(machine: MakeMachine, server: CacheServer) -> None:
+    first, second = machine("a"), machine("b")
+    first.build(first.project(STEPS, {"source": "x"})).ok()
+    given = server.meter.given
+    full = second.plan(second.project(STEPS, {"source": "x"}))
+    steps = [node for node in full["nodes"] if node["kind"] in ("run", "copy")]
+    assert {node["status"] for node in steps} == {"hit"}
+    assert {node["where"] for node in steps if node["where"]} == {"remote"}
+    assert full["summary"]["moved_bytes"] == 0
+    changed = second.plan(second.project(STEPS, {"source": "y"}))
+    by_id = {node["id"]: node for node in changed["nodes"]}
+    large = next(node for node in changed["nodes"] if "large" in node["instruction"] and node["status"] == "hit")
+    assert large["moved_bytes"] >= 3_000_000
+    assert by_id[large["id"]]["where"] == "remote"
+    assert changed["summary"]["moved_bytes"] >= 3_000_000
+    assert server.meter.given - given < 100_000, "a plan fetches no layer"
+    text = second.call("plan", second.root / "project", *second.program.base(), "--remote", second.remote).ok().stdout
+    assert "remote" in text
+    assert "fetches" in text
+
+
+def test_a_plan_of_a_remote_that_is_down_is_a_plan(machine: MakeMachine) -> None:
+    alone = machine("a", remote="grpc://127.0.0.1:9")
+    ran = alone.call("plan", alone.project(STEPS, {"source": "x"}), *alone.program.base(), "--remote", alone.remote).ok()
+    assert "does not answer" in ran.stderr
+    assert "WARNING" in ran.stderr
+
+
+def test_plan_and_build_agree(machine: MakeMachine) -> None:
+    first, second = machine("a"), machine("b")
+    first.build(first.project(STEPS, {"source": "x"})).ok()
+    context = second.project(STEPS, {"source": "y"})
+    foretold = {node["id"] for node in second.plan(context)["nodes"] if node["status"] == "miss"}
+    assert foretold >= set(second.build(context).ok().executed[:1])
+
+
+def test_the_log_of_a_step_comes_from_where_it_ran(machine: MakeMachine) -> None:
+    first, second = machine("a"), machine("b")
+    first.build(first.project(STEPS, {"source": "x"})).ok()
+    context = second.project(STEPS, {"source": "x"})
+    second.build(context).ok()
+    shown = second.call("log", "0.1", context, "--remote", second.remote).ok()
+    assert shown.stdout == "it was said once\n"
+    second.call("log", "0.1", context).failed(4)
+
+
+def test_doctor_tells_about_the_remote(machine: MakeMachine, server: CacheServer) -> None:
+    alone = machine("a")
+    told = alone.call("doctor", "--remote", server.url).stdout
+    assert f"{server.url} answers" in told
+    assert "you are anonymous" in told
+    assert "publishes in (default)" in told
+    down = alone.call("doctor", "--remote", "grpc://127.0.0.1:9").stdout
+    assert "• remote" in down
+
+
+def test_an_image_that_is_only_promised_can_be_exported(machine: MakeMachine, tmp_path: Path) -> None:
+    first, second = machine("a"), machine("b")
+    first.build(first.project(STEPS, {"source": "x"}), "-t", "app").ok()
+    second.build(second.project(STEPS, {"source": "x"}), "-t", "app").ok()
+    without = second.call("image", "export", "app", "-o", f"type=tar,dest={tmp_path / 'x.tar'}").failed(4)
+    assert "--remote" in without.stderr
+    first.call("image", "export", "app", "-o", f"type=tar,dest={tmp_path / 'a.tar'}").ok()
+    second.call("image", "export", "app", "-o", f"type=tar,dest={tmp_path / 'b.tar'}", "--remote", second.remote).ok()
+    assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "b.tar").read_bytes()
+
+
+def test_namespaces_are_read_in_order_and_one_is_written(machine: MakeMachine, server: CacheServer) -> None:
+    main = machine("a", remote=f"{server.url}/main")
+    branch = machine("b", "--remote-read", "pr/7", "--remote-read", "main", "--remote-write", "pr/7")
+    other = machine("c", remote=f"{server.url}/other")
+    main.build(main.project(STEPS, {"source": "x"})).ok()
+    found = branch.build(branch.project(STEPS, {"source": "x"})).ok()
+    assert not found.executed
+    assert not any(name.startswith("publishing") for name in tasks(found)), "main is read, so it need not be there twice"
+    branch.build(branch.project(STEPS, {"source": "y"})).ok()
+    assert not warnings(found)
+    assert other.build(other.project(STEPS, {"source": "x"})).ok().executed, "namespaces are trust domains"
+    again = machine("d", remote=f"{server.url}/main")
+    assert again.build(again.project(STEPS, {"source": "y"})).ok().executed, "a branch does not write to main"
+
+
+def test_why_of_a_step_that_the_remote_had(machine: MakeMachine) -> None:
+    first, second = machine("a"), machine("b")
+    first.build(first.project(STEPS, {"source": "x"})).ok()
+    context = second.project(STEPS, {"source": "x"})
+    second.build(context).ok()
+    told = second.call("why", "0.1", context, *second.program.base(), "--remote", second.remote).ok().stdout
+    assert "cached: its recipe is known" in told
+    assert ", remote by " in told
