@@ -9,7 +9,7 @@ from compiler.graph import ROOTFS, ImageSource
 from worker.operation import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Hashable, Iterable, Mapping
 
     from compiler.forecast import Outlook
     from compiler.graph import Node
@@ -33,7 +33,9 @@ class Twins:
         self._filesystems: dict[str, int] = {}
         self._first: dict[Hashable, str] = {}
         self._contents: dict[str, str] = {}
+        self._assumed: dict[str, str] = {}
         self._bottoms: dict[str, Node] = {}
+        self._inputs: dict[str, tuple[str, ...]] = {}
         self.of: dict[str, str] = {}
 
     def note(self, node: Node, outlook: Outlook, content: str = "", *, alone: bool = False) -> None:
@@ -41,6 +43,7 @@ class Twins:
         others made."""
         self._bottoms[node.id] = self._bottoms[node.inputs[ROOTFS]] if node.inputs else node
         self._contents[node.id] = content
+        self._inputs[node.id] = node.inputs
         if isinstance(node.definition, ImageSource):
             number = _NOTHING
             for layer in node.definition.layers:
@@ -77,16 +80,45 @@ class Twins:
         blind = not self._keys.parts(node.id)["rootfs"]  # COPY --link looks at nothing below
         return self._keys.own(node.id), _NOTHING if blind else rootfs, tuple(sources)
 
-    def likely(self, order: Iterable[Node]) -> dict[str, str]:
-        """A step → an earlier one that it may come out the same as. order: steps that may run, as they begin."""
+    def likely(self, order: Iterable[Node], waits: Mapping[str, bool]) -> dict[str, str]:
+        """A step → another one that it may come out the same as, unless it surely begins before all of those.
+
+        order: steps that may run, as they begin. waits: by step, whether others have to be done before it begins.
+        """
         seen: dict[str, list[Node]] = {}
-        found = {}
+        found: dict[str, str] = {}
         for node in order:
             others = seen.setdefault(self._keys.own(node.id), [])
-            like = next((other for other in others if self._may_equal(other, node)), None)
-            if like is not None:
-                found[node.id] = like.id
+            for other in others:
+                if not self._may_equal(other, node):
+                    continue
+                found.setdefault(node.id, other.id)
+                if not self._begins_first(other, node, waits):
+                    found.setdefault(other.id, node.id)
             others.append(node)
+        return found
+
+    def note_assumed(self, node: Node, content: str) -> None:
+        """content: the key that a step has if what it waits for comes out as before."""
+        self._assumed[node.id] = content
+
+    def is_open_for(self, node: Node, likely: str) -> bool:
+        """Whether the two may be the same even if what they wait for comes out as before."""
+        one, other = (self._contents[name] or self._assumed.get(name, "") for name in (node.id, likely))
+        return not (one and other) or one == other
+
+    def _begins_first(self, one: Node, other: Node, waits: Mapping[str, bool]) -> bool:
+        """Whether no order of events has the other one begin before."""
+        return (waits[other.id] and not waits[one.id]) or one.id in self._below(other)
+
+    def _below(self, node: Node) -> set[str]:
+        """All that has to be there before it."""
+        found = set(node.inputs)
+        waiting = list(found)
+        while waiting:
+            new = set(self._inputs[waiting.pop()]) - found
+            found |= new
+            waiting += new
         return found
 
     def _may_equal(self, one: Node, other: Node) -> bool:

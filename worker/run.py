@@ -175,10 +175,13 @@ class Runner:
     def lowers(self, layers: Sequence[Layer], rootfs: Rootfs) -> tuple[dict[str, str], ...]:
         """What the keeper mounts for a root filesystem, lowest first; empty layers are left out."""
         pairs = zip(layers, rootfs.layers, strict=True)
-        lowers = tuple(self._machine.snapshotter.lower(layer, index) for layer, index in pairs if index.entries)
-        if not lowers:
+        lowers = [self._machine.snapshotter.lower(layer, index) for layer, index in pairs if index.entries]
+        # Two steps may have made the same layer, which overlayfs refuses to stack twice. The upper one says it all:
+        # whatever the lower one adds or hides, it adds and hides again.
+        highest = {tuple(lower.items()): lower for lower in reversed(lowers)}
+        if not highest:
             return ({"directory": self._stub_layer((), rootfs)},)  # overlayfs wants one at least
-        return lowers
+        return tuple(reversed(highest.values()))
 
     def _stub_layer(self, stubs: tuple[Stub, ...], rootfs: Rootfs) -> str:
         root = rootfs.lookup("")

@@ -68,6 +68,7 @@ class Arrival(grpc.ServerInterceptor):
 
     def _first(self, method: str, requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
         self._watchdog.awaiting(context)
+        peer = context.peer()  # of a call that ended nobody knows any more
         request = None
         try:
             request = next(requests, None)
@@ -77,4 +78,4 @@ class Arrival(grpc.ServerInterceptor):
             if request is None:
                 # gRPC itself refuses a message that is too large, and says nothing of it on this side.
                 text = "%s of %s: no message came, or one of more than %d bytes, which was refused"
-                _LOG.warning(text, method, context.peer(), MAX_MESSAGE)
+                _LOG.warning(text, method, peer, MAX_MESSAGE)

@@ -143,9 +143,11 @@ class _Service:
 
     def _wait(self, store: LmdbStore, journal: Journal) -> None:
         """Until a signal comes, or the store cannot be written any more: whoever supervises starts us again then."""
+        from cache.server.tuning import give_back_memory
         from cache.store import Batch
 
         while not self._stop.wait(LOOK_SECONDS):
+            give_back_memory()
             try:
                 store.commit(Batch())
             except StoreProblem as problem:

@@ -136,6 +136,18 @@ def test_all_kinds_of_changes_are_kept(each_way: Program) -> None:
     assert any("No such file" in line and "/bin/nc" in line for line in output)
 
 
+def test_the_same_change_twice_in_one_stack(each_way: Program) -> None:
+    """Both steps make one and the same layer, which overlayfs refuses to stack twice."""
+    text = (
+        "FROM busybox AS twice\nRUN echo 1 > /a; mkdir /d; echo 2 > /d/b\nRUN rm -r /a /d; mkdir /d; echo 3 > /d/c\n"
+        "RUN rm -r /d; echo 1 > /a; mkdir /d; echo 2 > /d/b\nRUN cat /a /d/b > /seen; test ! -e /d/c\n"
+        "FROM busybox\nRUN --mount=from=twice,target=/t cat /t/a /t/d/b /t/seen > /all\n"
+        "COPY x /x\nRUN rm /x\nCOPY x /x\nRUN rm /x\nRUN test ! -e /x\nCOPY x /x\nRUN cat /x >> /all\n"
+    )
+    context = each_way.project(text, {"x": "x"})
+    assert (each_way.files(context) / "all").read_text().split() == ["1", "2", "1", "2", "x"]
+
+
 def test_bind_mounts_from_context_stage_and_image(each_way: Program) -> None:
     dockerfile = (
         "FROM scratch AS base\nCOPY --from=busybox / /\n"
