@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from cache.build_record import BesideRecord, BuildRecord, NodeRecord, new_key
 from cache.store import Batch
 from cache.usage import Usage, layer_key, project_key, project_record, result_key
-from compiler.graph import ROOTFS, ImageSource
+from compiler.graph import ROOTFS, ImageSource, StageOutput
 from compiler.reasons import Reason
+from compiler.secret_configs import rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,6 +65,9 @@ class BuildLog:
             if node.status in ("cached", "ran")
         }
         rows = [build.encode(), session.records.built(key, places)]
+        output = session.graph[session.graph.target].definition
+        if ok and isinstance(output, StageOutput):
+            rows += rows_of(session.store, output.config, session.graph.secrets)
         return Batch(records=(*rows, *self._uses(), *session.sources.records()))
 
     def _shown_nodes(self) -> tuple[NodeRecord, ...]:

@@ -236,6 +236,7 @@ class Dispatcher:
             retry=node.policy.retry,
             timeout=node.policy.timeout,
             live=held.tell,
+            shown=session.graph.secrets.shown,
         )
         operation = node.definition
         action = Action(key, operation, tuple(inputs), node.platform)  # type: ignore[arg-type]  # a step's definition is its operation

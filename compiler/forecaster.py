@@ -11,6 +11,7 @@ from compiler.forecast import DEPENDS, HIT, LOCAL, MISS, REMOTE, Forecast, Outlo
 from compiler.fresh import is_expired, known_results, layers_of, no_cache, no_cache_text
 from compiler.graph import ROOTFS, Graph, ImageSource, Node
 from compiler.needs import needed
+from compiler.plan import Begin, Plan
 from compiler.planned_world import PlannedWorld
 from compiler.progress.text import age_text
 from compiler.reasons import Explained, Reason
@@ -65,7 +66,7 @@ class Forecaster:
         self._wanted = needed(self._graph, results)
         self._before = self._results_before()
         self._contents: dict[str, str] = {}
-        twins = Twins(self._keys)
+        self._twins = twins = Twins(self._keys)
         self._found: dict[str, Outlook] = {}
         self._open_below: dict[str, str] = {}
         self._assumed: dict[str, Result] = dict(results)
@@ -83,21 +84,30 @@ class Forecaster:
         for name, maker in makers.items():
             why = Explained(Reason.SAME_STEP, f"the same as {maker}, whose result it takes")
             self._found[name] = self._found[name]._replace(status=HIT, why=why, if_same="", same_as=maker)
-        self._note_likely(twins.likely(self._graph[span.node] for span in spans))
+        self._note_likely(twins, self._first(known, slots), [self._graph[span.node] for span in spans])
         self._note_moves()
         path, seconds = self._critical_path(makers)
         return Forecast(tuple(self._found.values()), results, path, seconds, spans)
 
-    def _note_likely(self, likely: Mapping[str, str]) -> None:
+    def _first(self, known: Mapping[str, Result], slots: int) -> set[str]:
+        """The steps that a build begins with, before any other one has ended."""
+        commands = Plan(self._graph, known, medians(self._expectations), slots).start()
+        return {each.node for each in commands if isinstance(each, Begin)}
+
+    def _note_likely(self, twins: Twins, first: set[str], order: list[Node]) -> None:
         """A step is certain to run only if no other one can make its result before its turn."""
-        for name, like in likely.items():
+        waits = {node.id: node.id not in first for node in order}
+        for name, like in twins.likely(order, waits).items():
             outlook = self._found[name]
-            if outlook.status != MISS or no_cache(outlook.node, self._options):
+            if no_cache(outlook.node, self._options):
                 continue
-            origins = self._origins(outlook.node) or [like]
-            text = f"{_waits_for(origins)}, and may come out the same as {like}"
-            why = Explained(Reason.INPUT_OPEN, text)
-            self._found[name] = outlook._replace(status=DEPENDS, why=why, like=like)
+            alike = outlook.status == DEPENDS and outlook.if_same == MISS and twins.is_open_for(outlook.node, like)
+            if outlook.status != MISS and not alike:
+                continue
+            origins = self._origins(outlook.node)
+            text = f"{_waits_for(origins)}, and may come out the same as" if origins else "it may come out the same as"
+            why = Explained(Reason.INPUT_OPEN, f"{text} {like}", outlook.why.details if alike else ())
+            self._found[name] = outlook._replace(status=DEPENDS, why=why, if_same="", like=like)
 
     def _origins(self, node: Node) -> list[str]:
         """The steps that it waits for."""
@@ -151,7 +161,7 @@ class Forecaster:
         if origins and self._records.ever_made(node.id):
             return self._depending(node, recipe, origins, expected, varies)
         if not origins:
-            same = self._by_content(node, self._results, note=True)
+            same = self._by_content(node, self._results)
             if same is not None and not is_expired(node, same, self._now):
                 why = Explained(Reason.SAME_CONTENT, "its inputs have the content that they had before")
                 return Outlook(node, HIT, why, recipe, same, expected, varies=same.varies, where=self._where(node))
@@ -165,19 +175,29 @@ class Forecaster:
         self, node: Node, recipe: str, origins: list[str], expected: Expected | None, varies: tuple[str, ...]
     ) -> Outlook:
         """origins: the steps that it waits for."""
-        why = Explained(Reason.INPUT_OPEN, _waits_for(origins))
-        if_same = ""
+        same, if_same, gone = None, "", ""
         if all(self._is_assumed(name) for name in node.inputs):
             try:
-                same = self._by_content(node, self._assumed)
+                same = self._by_content(node, self._assumed, assumed=True)
             except DefinitionError:
-                same = None  # what it needs is not in what the steps below gave; it may be in what they will
-            if same is not None and not is_expired(node, same, self._now):
-                self._assumed[node.id] = same
-                if_same = HIT
-            else:
-                if_same = MISS
+                pass  # what it needs is not in what the steps below gave; it may be in what they will
+            if_same = MISS
+        elif content := self._content_before(node, recipe):
+            self._twins.note_assumed(node, content)
+            same = self._lookup.by_content(content)
+            if_same = MISS
+            if same is None:
+                gone = explain_gone(self._library.store, content).text.replace("its", "its own", 1)
+        if same is not None and not is_expired(node, same, self._now):
+            self._assumed[node.id] = same
+            if_same = HIT
+        why = Explained(Reason.INPUT_OPEN, _waits_for(origins), (gone,) if gone else ())
         return Outlook(node, DEPENDS, why, recipe, None, expected, if_same, varies=varies)
+
+    def _content_before(self, node: Node, recipe: str) -> str:
+        """The content key that a step had when all was as it is now, "" if that is not known."""
+        place = self._records.place(node.id)
+        return place.content if place is not None and place.recipe == recipe else ""
 
     def _is_assumed(self, name: str) -> bool:
         """Whether all layers of a node are known, or assumed to be what they were."""
@@ -202,7 +222,8 @@ class Forecaster:
             return explain_forgotten(self._library.store, place.content if place is not None and known else "")
         return explain(now, earlier, self._world, self._explained)
 
-    def _by_content(self, node: Node, results: Mapping[str, Result], *, note: bool = False) -> Result | None:
+    def _by_content(self, node: Node, results: Mapping[str, Result], *, assumed: bool = False) -> Result | None:
+        """assumed: results are what the steps below gave before, and not known to be what they will give."""
         plain_run = isinstance(node.definition, Run) and all(mount.input is None for mount in node.definition.mounts)
         if not plain_run and not self._listed(node):
             return None
@@ -212,7 +233,9 @@ class Forecaster:
             raise
         except BuildgraphError:
             return None
-        if note:
+        if assumed:
+            self._twins.note_assumed(node, key)
+        else:
             self._contents[node.id] = key
         return self._lookup.by_content(key)
 

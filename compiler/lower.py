@@ -46,10 +46,12 @@ SCRATCH = "scratch"
 
 
 class Image(NamedTuple):
-    """A base image that was found: what it says about itself, and its layers as a source."""
+    """A base image that was found: what it says about itself, and its layers as a source. secrets: name and value of
+    what is known to be secret in its config; the name of a variable, "" for the rest."""
 
     config: ImageConfig
     source: ImageSource
+    secrets: tuple[tuple[str, str], ...] = ()
 
 
 class Bases(Protocol):
@@ -189,6 +191,8 @@ class Lowering:
             config = ImageConfig.empty(platform)
         else:
             found = override or self._image(image, platform, from_.span.find(from_.image))
+            for secret in found.secrets:
+                self.graph.secrets.note_value(*secret)
             node = self._image_node(image, platform, found.source)
             config = found.config.with_path()
         env = dict(entry.partition("=")[::2] for entry in config.env)

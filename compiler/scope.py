@@ -147,11 +147,15 @@ def expand_noted(
     """`expand` or `expand_raw`, and whether the result says something about a secret. Raises DockerfileError."""
     try:
         result = how(text, values.get, above.escape)
-        again = partial(_again, how, text, above.escape)
+        again = partial(_again, how, above.escape)
         return result, above.secrets.note_expanded(text, result, values, again)
     except ExpansionError as error:
         raise DockerfileError(str(error), span) from None
 
 
-def _again(how: Callable[..., str], text: str, escape: str, values: dict[str, str]) -> str:
-    return how(text, values.get, escape)
+def _again(how: Callable[..., str], escape: str, text: str, values: dict[str, str]) -> str:
+    """A part of the text may be none by itself: "" then."""
+    try:
+        return how(text, values.get, escape)
+    except ExpansionError:
+        return ""

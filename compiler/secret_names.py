@@ -13,8 +13,22 @@ _SECRET = frozenset(
     }
 )  # fmt: skip
 """Words by themselves; the first line is docker's."""
-_ENDINGS = ("apikey", "credentials", "passphrase", "password", "passwd", "secret", "token")
+_ENDINGS = (
+    "apikey", "credential", "credentials", "creds", "passphrase", "password", "passwords", "passwd", "secret",
+    "secrets", "token", "tokens", "accesskey", "privatekey", "secretkey", "signingkey", "sshkey",
+)  # fmt: skip
 """What a word that was written without a gap ends with: DBPASSWORD, githubtoken. No other word does."""
+_SHORT_ENDINGS = {
+    "pass": frozenset(
+        {
+            "com", "encom", "by", "sur", "tres", "over", "under", "im", "low", "high", "band", "all", "multi", "single",
+            "one", "two", "first", "second", "last", "pre", "post", "render",
+        }
+    ),
+    "pwd": frozenset({"old", "orig", "original", "init", "initial", "start", "saved", "cur", "current"}),
+}  # fmt: skip
+"""The same of DBPASS and DBPWD, unless the word begins with one of these: COMPASS, BYPASS, what counts passes, and
+directories that a script went out from. `pat` is no ending: COMPAT."""
 _HARMLESS = frozenset({"public", "file", "version"})
 """Words that make a name harmless again, docker's own: PUBLIC_KEY, TOKEN_FILE."""
 _WORKING_DIRECTORY = frozenset({"pwd", "oldpwd"})
@@ -28,8 +42,13 @@ def is_secret_name(name: str) -> bool:
     Words count, not parts of them: KEYBOARD, PASSIVE, COMPAT and PATH are no secrets.
     """
     words = [word.rstrip("0123456789") for word in _words(name)]
-    secret = any(word in _SECRET or word.endswith(_ENDINGS) for word in words)
+    secret = any(word in _SECRET or word.endswith(_ENDINGS) or _ends_short(word) for word in words)
     return secret and _HARMLESS.isdisjoint(words) and name.lower() not in _WORKING_DIRECTORY
+
+
+def _ends_short(word: str) -> bool:
+    endings = _SHORT_ENDINGS.items()
+    return any(word.endswith(end) and word.removesuffix(end) not in harmless for end, harmless in endings)
 
 
 def _words(name: str) -> list[str]:

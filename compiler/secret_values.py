@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,6 +30,8 @@ _URL_USER = r"""(//[^/\s:@"'`]*:)([^/\s"'`]+)(?=@)"""
 _URL_ALONE = r"""(https?://)([^/\s:@"'`]{16,})(?=@)"""
 """`https://TOKEN@host`: names of people are shorter."""
 _ELSE = "\0another value\0"
+_MAX_DEPTH = 50
+"""`${…}` within each other, as `expand` has it."""
 
 
 class SecretValues:
@@ -38,24 +41,45 @@ class SecretValues:
     """
 
     def __init__(self, values: Iterable[str] = ()) -> None:
-        self._values = {value for value in values if value.strip()}
+        self._values: set[str] = set()
+        for value in values:
+            self._add(value)
         self._derived: set[tuple[str, str]] = set()
 
     # what is known
 
+    def _add(self, value: str) -> None:
+        if value.strip():
+            self._values.update(_forms(value))
+
     def note(self, name: str, value: str, *, derived: bool = False) -> None:
         """A variable that got a value. derived: it was made of a secret, see `note_expanded`."""
-        if is_secret_name(name) and value.strip():
-            self._values.add(value)
+        if is_secret_name(name):
+            self._add(value)
         if derived:
             self._derived.add((name, value))
 
+    def note_value(self, name: str, value: str) -> None:
+        """A secret, whatever it is called: an earlier build knew it as one, see `secret_configs`."""
+        self._add(value)
+        self._derived.add((name, value))
+
+    def note_path(self, written: str, clean: Callable[[str], str]) -> None:
+        """A path that is cleaned: what that leaves of a secret with slashes in it, as `/..` does, is secret too."""
+        masked = self.shown(written)
+        if masked == written:
+            return
+        harmless = clean(masked).split("/")
+        for part in self.shown(clean(written)).split("/"):
+            if len(part) >= WITHIN and part not in harmless and MASK not in part:
+                self._add(part)
+
     def note_expanded(
-        self, text: str, result: str, values: Mapping[str, str], expand: Callable[[dict[str, str]], str]
+        self, text: str, result: str, values: Mapping[str, str], expand: Callable[[str, dict[str, str]], str]
     ) -> bool:
         """Whether what became of a text says something about a secret.
 
-        text: as written. result: with these values of variables. expand: makes the same with other values.
+        text: as written. result: with these values of variables. expand: makes the same of a text and values.
 
         What was cut out of a secret, as in `${TOKEN%…}`, or changed in another way, is a secret from then on.
         """
@@ -64,10 +88,21 @@ class SecretValues:
         used = [name for name, value in values.items() if name in text and value and self.holds(name, value)]
         if not used:
             return False
-        if result == expand({**values, **dict.fromkeys(used, _ELSE)}):
+        known, other = dict(values), {**values, **dict.fromkeys(used, _ELSE)}
+        if result == expand(text, other):
             return False  # `${TOKEN:+given}`, or only a part of another name
-        if not any(values[name] in result for name in used) and result.strip():
-            self._values.add(result)
+        whole = {values[name] for name in used}
+        pieces = {piece: expand(piece, known) for piece in _references(text) if any(name in piece for name in used)}
+        cuts = {
+            made
+            for piece, made in pieces.items()
+            if made.strip() and made != expand(piece, other) and not _holds_one(made, whole)
+        }
+        for cut in cuts:
+            self._add(cut)
+        # What is too short to be looked for is found with all that stands around it.
+        if not any(value in result for value in whole) or any(len(cut) < WITHIN for cut in cuts):
+            self._add(result)
         return True
 
     def holds(self, name: str, value: str) -> bool:
@@ -96,7 +131,7 @@ class SecretValues:
         values = self._values
         if isinstance(operation, dict):
             own = [value for _, name, value in _pairs(operation) if is_secret_name(name) and value.strip()]
-            values = values.union(value for value in own if not re.fullmatch(_MARKED, value))
+            values = values.union(*(_forms(value) for value in own if not re.fullmatch(_MARKED, value)))
         return self._marked(operation, values, lambda value: f"{MASK}{mark(value)}")
 
     def _marked(self, value: Any, values: set[str], stand_in: Mark) -> Any:
@@ -130,6 +165,36 @@ class SecretValues:
             for pattern in (_URL_USER, _URL_ALONE):
                 text = re.sub(pattern, lambda match: match[1] + _password(match[2], stand_in), text)
         return text
+
+
+def _forms(value: str) -> set[str]:
+    """The value, and what becomes of it in a path that is cleaned."""
+    found = {value}
+    if "/" in value:
+        for path in (posixpath.normpath(value), posixpath.normpath(f"/{value}")):
+            path = "/" + path.lstrip("/") if value.startswith("/") else path.lstrip("/")
+            if len(path) >= WITHIN:
+                found.add(path)
+    return found
+
+
+def _references(text: str) -> set[str]:
+    """Each `${…}` of a text, also those within another. Some may be quoted and stand for themselves."""
+    found = set()
+    begun: list[int] = []
+    for match in re.finditer(r"\$\{|\}", text):
+        if match[0] != "}":
+            begun.append(match.start())
+        elif begun:
+            start = begun.pop()
+            if len(begun) < _MAX_DEPTH:
+                found.add(text[start : match.end()])
+    return found
+
+
+def _holds_one(text: str, values: set[str]) -> bool:
+    """Whether a text is one of the values, or shows one that is looked for."""
+    return text in values or any(value in text for value in values if len(value) >= WITHIN)
 
 
 def _pairs(operation: dict[str, Any]) -> list[tuple[int, str, str]]:

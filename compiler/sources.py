@@ -17,6 +17,7 @@ from compiler.git_words import is_git
 from compiler.graph import ContextSource, HttpSource, ImageSource
 from compiler.lookup import all_present
 from compiler.lower import Image
+from compiler.secret_configs import known_secrets
 from compiler.secret_values import shown_url
 from compiler.steps import is_url, url_file_name
 from compiler.text_file import read_text_file, refuse_outside
@@ -26,9 +27,10 @@ from worker.tree import FileTree, Tree
 
 if TYPE_CHECKING:
     from cache.images import Images, StoredImage
+    from cache.lmdb_store import LmdbStore
     from cache.platform import Platform
     from cache.result import Layer
-    from cache.store import Store, Table
+    from cache.store import Table
     from compiler.changed import Changed
     from compiler.git_source import GitUrl
     from compiler.graph import Node
@@ -52,7 +54,7 @@ class Sources:
 
     def __init__(
         self,
-        store: Store,
+        store: LmdbStore,
         images: Images,
         http: HttpFiles,
         options: BuildOptions,
@@ -90,7 +92,7 @@ class Sources:
             stored = self._stored(reference, platform)
             if stored is None or (stored.pulled and self._options.pull):
                 stored = self._images.pull(reference, platform)
-            found = self._resolved[key] = _image(name, reference, stored)
+            found = self._resolved[key] = self._found(name, reference, stored)
         return found
 
     def _stored(self, reference: Reference, platform: Platform) -> StoredImage | None:
@@ -171,8 +173,12 @@ class Sources:
         if found is None:
             directory, reference = _split_layout(value)
             stored = self._images.open_layout(directory, reference, platform)
-            found = self._resolved[key] = _image(name, None, stored)
+            found = self._resolved[key] = self._found(name, None, stored)
         return found
+
+    def _found(self, name: str, reference: Reference | None, stored: StoredImage) -> Image:
+        source = ImageSource(name, reference, stored.layers, stored.digest)
+        return Image(stored.config, source, known_secrets(self._store, stored.config))
 
     # trees
 
@@ -226,10 +232,6 @@ def _spellings(name: str, platform: Platform) -> list[str]:
         reference = Reference.parse(name)
         names += [str(reference), reference.familiar, reference.familiar.removesuffix(":latest")]
     return [f"{each}::{platform}" for each in names] + names
-
-
-def _image(name: str, reference: Reference | None, stored: StoredImage) -> Image:
-    return Image(stored.config, ImageSource(name, reference, stored.layers, stored.digest))
 
 
 def _split_layout(value: str) -> tuple[str, str]:

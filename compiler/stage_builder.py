@@ -57,6 +57,10 @@ class StageBuilder:
 
     def absolute(self, path: str) -> str:
         """A path seen from the working directory, cleaned, a trailing slash kept."""
+        self.scope.secrets.note_path(path, self._absolute)
+        return self._absolute(path)
+
+    def _absolute(self, path: str) -> str:
         joined = posixpath.normpath(posixpath.join("/", self.cwd, path))
         joined = "/" + joined.lstrip("/")
         directory = path in ("", ".") or path.endswith(("/", "/."))

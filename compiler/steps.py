@@ -217,6 +217,7 @@ def add_step(instruction: ast.Add, stage: StageBuilder, inputs: Inputs) -> Step:
             sources.append(Pattern(numbers.number(inputs.git(_git_url(word, instruction, checksum), span)), "/"))
         elif is_url(word):
             name = url_file_name(word)
+            stage.scope.secrets.note_path(word, url_file_name)
             if not name:
                 raise DockerfileError(f"{word} names no file, so the destination must", span.find(word))
             extract = instruction.unpack is True

@@ -36,6 +36,7 @@ class Twins:
         self._assumed: dict[str, str] = {}
         self._bottoms: dict[str, Node] = {}
         self._inputs: dict[str, tuple[str, ...]] = {}
+        self._all_below: dict[str, set[str]] = {}
         self.of: dict[str, str] = {}
 
     def note(self, node: Node, outlook: Outlook, content: str = "", *, alone: bool = False) -> None:
@@ -113,11 +114,14 @@ class Twins:
 
     def _below(self, node: Node) -> set[str]:
         """All that has to be there before it."""
-        found = set(node.inputs)
+        known = self._all_below.get(node.id)
+        if known is not None:
+            return known
+        found = self._all_below[node.id] = set(node.inputs)
         waiting = list(found)
         while waiting:
             new = set(self._inputs[waiting.pop()]) - found
-            found |= new
+            found.update(new)
             waiting += new
         return found
 

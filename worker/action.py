@@ -44,6 +44,7 @@ class Order(NamedTuple):
     them. show: gets each line of output.
     cancelled: true once nobody wants the result any more. retry: how many more times a command that fails is tried.
     timeout: seconds that each try may take, None for any time. live: is told the file that the log can be followed in.
+    shown: a text of the operation without the secrets in it, for what is written beside results.
     """
 
     secrets: Mapping[str, bytes]
@@ -54,6 +55,7 @@ class Order(NamedTuple):
     retry: int = 0
     timeout: float | None = None
     live: Callable[[str], None] = _ignore
+    shown: Callable[[str], str] = str
 
 
 class Cancelled(Exception):

@@ -5,6 +5,7 @@ In `STORE/mounts/` each has a NAME (hex digits, with `-NUMBER` behind them for a
     NAME        the directory
     NAME.json   its sidecar: canonical JSON of `id`, `target`, `sharing`, `project` ("" if not known) and `made_at`
                 (seconds since the epoch); there before the directory is. Its mtime: when a step last began to use it.
+                id and target are for people only, so they have no secret in them.
     NAME.use    an empty file. A step holds a shared flock on it from before it looks for the directory until it ends.
     NAME.new, NAME.json.new     being made; what a killed build left of them, the next one replaces
 
@@ -57,12 +58,17 @@ def mount_key(mount: Mount) -> str:
 
 
 def open_cache(
-    store: str, mount: Mount, cancelled: Callable[[], bool], fill: Callable[[str], None] = lambda _: None
+    store: str,
+    mount: Mount,
+    cancelled: Callable[[], bool],
+    fill: Callable[[str], None] = lambda _: None,
+    shown: Callable[[str], str] = str,
 ) -> CacheDirectory | None:
     """The directory of a cache mount; waits if it is locked by another step. None if `cancelled` became true.
 
     Owner, mode and what `fill` puts into it hold for a directory that is made now, and it appears with them; one
-    that exists is left as it is. Raises EnvironmentProblem, and what `fill` raises.
+    that exists is left as it is. shown: id and target without the secrets in them. Raises EnvironmentProblem, and what
+    `fill` raises.
     """
     name = mount_key(mount)
     held = None
@@ -80,7 +86,9 @@ def open_cache(
             if use is None:
                 return None
             undo.callback(os.close, use)
-            if not _provide(store, name, mount, cancelled, fill):
+            # As it was written: without a namespace the operation's begins with the slash that would end it.
+            title = mount._replace(id=shown(mount.id.removeprefix("/")), target=shown(mount.target))
+            if not _provide(store, name, mount, title, cancelled, fill):
                 return None
         except OSError as error:
             raise EnvironmentProblem(f"cannot make a cache mount: {error.strerror}") from None
@@ -117,8 +125,11 @@ def hold(store: str, name: str, cancelled: Callable[[], bool]) -> int | None:
     return None
 
 
-def _provide(store: str, name: str, mount: Mount, cancelled: Callable[[], bool], fill: Callable[[str], None]) -> bool:
-    """Make what is missing of directory and sidecar, and note the use; False if cancelled. Raises OSError."""
+def _provide(
+    store: str, name: str, mount: Mount, title: Mount, cancelled: Callable[[], bool], fill: Callable[[str], None]
+) -> bool:
+    """Make what is missing of directory and sidecar, and note the use; False if cancelled. title: the mount as the
+    sidecar tells of it. Raises OSError."""
     path = os.path.join(store, MOUNTS, name)
     if not (os.path.isdir(path) and _touch(f"{path}.json")):
         making = lease.acquire(store, f"mount-{name}.new", cancelled=cancelled)
@@ -126,7 +137,7 @@ def _provide(store: str, name: str, mount: Mount, cancelled: Callable[[], bool],
             return False
         with making:
             if not _touch(f"{path}.json"):
-                _write_sidecar(f"{path}.json", mount)
+                _write_sidecar(f"{path}.json", title)
             if not os.path.isdir(path):
                 _make(path, mount, fill)
     return True
@@ -159,8 +170,7 @@ def _touch(path: str) -> bool:
 
 def _write_sidecar(path: str, mount: Mount) -> None:
     value = {
-        # As it was written: without a namespace the operation's begins with the slash that would end it.
-        "id": mount.id.removeprefix("/"),
+        "id": mount.id,
         "target": mount.target,
         "sharing": mount.sharing,
         "project": "",

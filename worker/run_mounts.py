@@ -81,9 +81,8 @@ class RunMounts:
         for mount in sorted(mounts, key=mount_key):
             key = mount_key(mount), mount.sharing
             if key not in directories:
-                opened = open_cache(
-                    self._store_directory, mount, self._order.cancelled, functools.partial(self._fill, mount)
-                )
+                fill = functools.partial(self._fill, mount)
+                opened = open_cache(self._store_directory, mount, self._order.cancelled, fill, self._order.shown)
                 if opened is None:
                     raise Cancelled
                 self._held.callback(opened.release)

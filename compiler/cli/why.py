@@ -67,7 +67,8 @@ def run(arguments: Sequence[str]) -> int:
             outlook = outlooks[node.id]
             if outlook.status == DEPENDS or outlook.same_as:
                 cause = behind(session, outlooks, node)
-                outlook = outlook._replace(why=outlook.why._replace(details=(f"since {cause.text}", *cause.details)))
+                said = (f"since {cause.text}", *cause.details, *outlook.why.details)
+                outlook = outlook._replace(why=outlook.why._replace(details=said))
         miss = last_miss(store, session.records, node.id)
         store.submit(Batch(records=tuple(session.sources.records())))
     finally:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cache import encoding
+from cache.digest import Digest
 from cache.lmdb_store import LmdbStore
 from cache.result import Layer
 from cache.store import TABLES
@@ -80,7 +81,7 @@ def arguments(web: str, token: str = GIVEN) -> list[str]:
 
 
 def kept(directory: Path) -> Iterator[tuple[str, bytes]]:
-    """All that a store holds, unpacked where it is packed, but for the layers: what steps made is the user's own."""
+    """All that a store holds, unpacked where it is packed, but for layers and images: what is in them is the user's own."""
     store = LmdbStore(str(directory))
     try:
         for table in TABLES:
@@ -93,8 +94,11 @@ def kept(directory: Path) -> Iterator[tuple[str, bytes]]:
                     continue
         layers = [Layer.from_json(encoding.parse(value)) for _, value in store.scan("layers")]
         own = {blob.hash for layer in layers for blob in (layer.tar, layer.listing) if blob is not None}
+        own |= {Digest.parse(encoding.parse(value)["config"]).hash for _, value in store.scan("names")}
         with store.view() as view:
             yield from ((f"blob {name}", data) for name, data in view.blobs() if name not in own)
+        for path in (directory / "mounts").glob("*.*"):
+            yield f"mount {path.name}", path.name.encode() + path.read_bytes()
         for path in (each for each in (directory / "blobs").rglob("*") if each.is_file()):
             if path.parent.name + path.name not in own:
                 yield f"file {path}", path.read_bytes()
@@ -135,6 +139,38 @@ def test_nothing_tells_a_secret(program: Program, web: str) -> None:
     assert [told_by(each) for each in found if told_by(each)] == []
     assert [each.stderr for each in found if each.code] == []
     assert any(b"API_TOKEN" in data for _, data in kept(program.store)), "records of variables are among what is searched"
+
+
+def test_an_image_built_here_is_a_base_whose_secrets_are_known(program: Program) -> None:
+    """Whatever they are called there, also through another image, and for another name of the same image."""
+    base = program.project(
+        "FROM busybox\nARG API_TOKEN\nARG SHORT_PW\nENV X=pre-$API_TOKEN SHORT=$SHORT_PW PLAIN=1\nWORKDIR /a/$API_TOKEN\n",
+        name="base",
+    )
+    given = ["--build-arg", f"API_TOKEN={GIVEN}", "--build-arg", "SHORT_PW=q7z"]
+    program.build(base, *given, "-t", "ownbase").ok()
+    program.build(program.project("FROM ownbase\nENV Y=2\nRUN true\n", name="middle"), "-t", "middle").ok()
+    program.call("image", "tag", "middle", "other").ok()
+    user = program.project("FROM other\nWORKDIR sub\nRUN echo $X in $PWD | tr a-z A-Z\nENV CUT=${X#pre-}\nRUN true $PLAIN\n")
+    built = program.build(user).ok()
+    assert built.output("0.2") == [f"PRE-{GIVEN} IN /A/{GIVEN}/SUB".upper()]
+    assert told_by(built) == []
+    assert told_by_store(program.store) == []
+    why = [program.call("why", step, user, *program.base(), "--format", "json").ok() for step in ("0.1", "0.2", "0.4")]
+    assert [told_by(each) for each in why] == [[], [], []]
+
+
+def test_cache_mounts_do_not_tell_a_secret(program: Program) -> None:
+    line = "RUN --mount=type=cache,id=$API_TOKEN,target=/c/$X touch /c/$X/file"
+    project = program.project(f"FROM busybox\nARG API_TOKEN\nARG X=at-$API_TOKEN\n{line}\n")
+    given = ["--build-arg", f"API_TOKEN={GIVEN}"]
+    program.build(project, *given).ok()
+    assert told_by_store(program.store) == []
+    listed = program.call("cache", "du", "--verbose").ok()
+    assert "*** at /c/at-***" in listed.stdout
+    assert told_by(listed) == []
+    files = program.files(program.project(f"FROM busybox\nARG API_TOKEN\nARG X=at-$API_TOKEN\n{line}2 && ls /c/$X > /seen\n"), *given)
+    assert (files / "seen").read_text() == "file\nfile2\n", "it is still found by its name"
 
 
 def test_a_changed_secret_is_told_without_its_value(program: Program, web: str) -> None:

@@ -135,6 +135,50 @@ def test_what_was_cut_out_of_a_secret_is_one(written: str, became: str) -> None:
     assert found == f"is {MASK}!"
 
 
+@pytest.mark.parametrize(
+    "written", ["$T_TOKEN and ${T_TOKEN#hunter2}", "a ${NONE:-${T_TOKEN%2}} b $T_TOKEN", "$T_TOKEN$PIN ${T_TOKEN/2/-}${PIN#1}"]
+)
+def test_what_was_cut_out_beside_a_whole_one(written: str) -> None:
+    """In the text itself, and wherever else it comes."""
+    lowered = lower(
+        f"FROM scratch\nARG T_TOKEN={TOKEN}\nARG PIN_PW=123\nARG PIN=$PIN_PW\nCOPY <<END /x\n{written}\nEND\nRUN x\n"
+    )
+    copy = next(node.definition for node in lowered.graph if isinstance(node.definition, Copy))
+    masked = strings(lowered.graph.secrets.marked(key_form(copy), mark))
+    assert "hunter" in str(copy.sources)
+    assert [text for text in masked if "hunter" in text] == []
+
+
+@pytest.mark.parametrize(
+    ("token", "line"),
+    [
+        ("ab//cdSECRETe/+x==", "WORKDIR /a/$T_TOKEN"),
+        ("ab//cdSECRETe/+x==", "WORKDIR /a/b$T_TOKEN/c"),
+        ("abSECRETq/.", "COPY a* /b$T_TOKEN/"),
+        ("./abSECRETq", "COPY a* /b/$T_TOKEN/"),
+        ("/abSECRETq//", "WORKDIR $T_TOKEN"),
+        ("../abSECRETq", "WORKDIR /a/$T_TOKEN"),
+        ("abSECRETq/cd", "WORKDIR /a/$T_TOKEN/.."),
+        ("ab//cSECRETd", "RUN --mount=type=cache,target=/c/$T_TOKEN x"),
+        ("ab//cSECRETd", "RUN --mount=type=bind,source=/c/$T_TOKEN,target=/t x"),
+        ("abc/dSECRETe", "ADD https://host/x/$T_TOKEN /y"),
+        ("ab%20SECRETe", "ADD https://host/$T_TOKEN.txt /y"),
+    ],
+)
+def test_a_secret_in_a_path_that_was_cleaned(token: str, line: str) -> None:
+    lowered = lower(f"FROM scratch\nARG T_TOKEN\n{line}\nRUN x\n", build_args=(("T_TOKEN", token),))
+    steps = [key_form(node.definition) for node in lowered.graph if node.is_step and "T_TOKEN" in node.text]
+    assert "SECRET" in str(steps)
+    assert "SECRET" not in str(lowered.graph.secrets.marked(steps, mark))
+    everything = [key_form(node.definition) for node in lowered.graph if node.is_step]
+    assert "SECRET" not in str(lowered.graph.secrets.marked(everything, mark))
+
+
+def test_words_beside_a_secret_in_a_path_stay() -> None:
+    found = hidden_in("FROM scratch\nARG T_TOKEN\nWORKDIR /library/$T_TOKEN/..\n", ("T_TOKEN", "/secrets/../abcdefgh/"))
+    assert found.shown("/library/x secrets-y abcdefgh /abcdefgh/z") == f"/library/x secrets-y abcdefgh {MASK}/z"
+
+
 def test_whether_there_is_a_secret_is_none() -> None:
     found = hidden_in(f"FROM scratch\nARG T_TOKEN={TOKEN}\nENV MODE=${{T_TOKEN:+production}}\nENV X=$T_TOKENS-fixed\n")
     assert found.shown("production -fixed") == "production -fixed"
