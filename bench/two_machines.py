@@ -1,8 +1,8 @@
 """The nginx example on two machines at the ends of slow wires: seconds and bytes of what one built and the other needs.
 
-Usage, as root: python -m bench.two_machines [--kept DIR] [--rounds N] [--epoch SECONDS] [--delay SECONDS]
-[--rate BITS_PER_SECOND]. DIR: where the base and nginx's source are kept, as `examples/nginx/run.sh` keeps them.
---epoch: SOURCE_DATE_EPOCH of all builds. The figures of docs/shared-cache.md are medians of this.
+Usage, as root: python -m bench.two_machines [--kept DIR] [--rounds N] [--delay SECONDS] [--rate BITS_PER_SECOND].
+DIR: where the base and nginx's source are kept, as `examples/nginx/run.sh` keeps them. The figures of
+docs/shared-cache.md are medians of this.
 """
 
 from __future__ import annotations
@@ -54,24 +54,23 @@ class Step(NamedTuple):
 
 
 class Round(NamedTuple):
-    """layers: bytes of all layers above the base, as they are stored. digests: of the one-stage image as A and as B
-    took it out."""
+    """layers: bytes of all layers of both images, the base's with them, not compressed. digests: of the one-stage
+    image as A and as B took it out."""
 
     steps: list[Step]
     layers: int
     digests: tuple[str, str]
 
     def share(self, step: Step) -> float:
-        """What a step moved, of what moved when all layers were published: both as the wire saw them, compressed."""
-        return step.wire / self.steps[0].wire
+        """What a step moved, headers and all, of the layers."""
+        return step.wire / self.layers
 
 
 class Example:
     """The example's projects: the same text for all machines, which see one checkout."""
 
-    def __init__(self, place: Path, kept: Path, proxy: str, epoch: str) -> None:
+    def __init__(self, place: Path, kept: Path, proxy: str) -> None:
         self._kept = kept
-        self._epoch = ["--build-arg", f"SOURCE_DATE_EPOCH={epoch}"] if epoch else []
         self.version = (kept / "source/version").read_text().strip()
         self.context = place / "source"
         shutil.copytree(kept / "source", self.context)
@@ -91,7 +90,7 @@ class Example:
         given = [part for key, value in contexts.items() for part in ("--build-context", f"{key}={value}")]
         return [
             "--network", "host", "-f", EXAMPLE / f"Dockerfile.{name}", "--build-arg", f"NGINX_VERSION={self.version}",
-            *self._epoch, *given, *more, self.context,
+            *given, *more, self.context,
         ]  # fmt: skip
 
     def change(self, path: str) -> None:
@@ -122,12 +121,12 @@ def fetch(kept: Path) -> None:
         (kept / "source/version").write_text(version)
 
 
-def measure(place: Path, kept: Path, epoch: str = "", delay: float = DELAY, rate: float = RATE) -> Round:
+def measure(place: Path, kept: Path, delay: float = DELAY, rate: float = RATE) -> Round:
     """One round, all stores new. place: an empty directory."""
     steps: list[Step] = []
     out = {machine: f"type=oci,dest={place / machine},tar=false" for machine in ("a", "b", "later")}
     with Team(place, "a", "b", delay=delay, rate=rate) as team, way_out(team.networks.namespace("a")) as proxy:
-        example = Example(place, kept, proxy, epoch)
+        example = Example(place, kept, proxy)
 
         def step(name: str, machine: str, store: str, *builds: list[str | Path]) -> list[Built]:
             built = [team.build(machine, store, *arguments) for arguments in builds]
@@ -140,7 +139,7 @@ def measure(place: Path, kept: Path, epoch: str = "", delay: float = DELAY, rate
         step("B again", "b", "b", single, multi)
         step("B takes the one-stage image out", "b", "b", example.arguments("single", "-o", out["b"]))
         team.build("a", "a", *example.arguments("single", "-o", out["a"]))
-        layers = layer_bytes(place / "served")
+        layers = layer_bytes(Path(team.store("a")))
         example.change(CHANGED[0])
         step("B changes a source file", "b", "b", single, multi)
         step("A takes the changed image out", "a", "a", example.arguments("single", "-o", out["later"]))
@@ -168,7 +167,7 @@ def layer_bytes(store: Path) -> int:
 
 def table(rounds: list[Round]) -> str:
     """Medians, as Markdown."""
-    lines = ["| | seconds | steps run | on the wire | of all |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| | seconds | steps run | on the wire | of the layers |", "| --- | --- | --- | --- | --- |"]
     for number, first in enumerate(rounds[0].steps):
         each = [one.steps[number] for one in rounds]
         wire = statistics.median(step.wire for step in each)
@@ -183,7 +182,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kept", type=Path, default=Path.home() / ".cache/buildgraph-nginx-example")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--epoch", default="")
     parser.add_argument("--delay", type=float, default=DELAY)
     parser.add_argument("--rate", type=float, default=RATE)
     arguments = parser.parse_args()
@@ -196,9 +194,9 @@ def main() -> int:
     rounds = []
     for number in range(arguments.rounds):
         with tempfile.TemporaryDirectory(prefix="buildgraph-two-machines-") as place:
-            rounds.append(measure(Path(place), arguments.kept, arguments.epoch, arguments.delay, arguments.rate))
+            rounds.append(measure(Path(place), arguments.kept, arguments.delay, arguments.rate))
         print(f"round {number + 1}, load {os.getloadavg()[0]:.1f}\n{table(rounds[-1:])}", flush=True)
-    print(f"\nlayers above the base: {rounds[0].layers / 1e6:.1f} MB; medians of {len(rounds)}:\n{table(rounds)}")
+    print(f"\nlayers: {rounds[0].layers / 1e6:.1f} MB; medians of {len(rounds)}:\n{table(rounds)}")
     return 0
 
 

@@ -18,13 +18,14 @@ Table = Literal[
 """Kinds of record.
 
 recipes: recipe key → content key. results: content key → Result. layers: diff_id → Layer with tar and listing.
-stats: directory of a context → what was hashed there. names: image name → image. places: where a step stands in a
-file → its last keys. outputs: op and content → the layer that first had it. fetches: URL → validators and blob.
-forms: diff_id → compressed forms that are known. preimages: recipe key → what it was made of. builds: time → what a
-build did (`BuildRecord`). uses: result or layer → `Usage`. evictions: content key → when and why its result was
-dropped. condemned: blob → when it became unwanted; it goes once no build that may still read it is alive. chunks: blob
-→ its content-defined chunks. ranges: chunk → the blobs that it is a part of, and where. promised: what a cache server
-has and this store has not, see `cache.promises`. published: what a cache server was given or gave, and when.
+stats: directory of a context → what was hashed there. names: image name → image. places: where a step stands in a file
+→ its last keys, and marks of secrets in own images. outputs: op and content → the layer that first had it. fetches: URL
+→ validators and blob. forms: diff_id → compressed forms that are known. preimages: recipe key → what it was made of.
+builds: time → what a build did (`BuildRecord`). uses: result or layer → `Usage`. evictions: content key → when and why
+its result was dropped. condemned: blob → when it became unwanted; it goes once no build that may still read it is
+alive. chunks: blob → its content-defined chunks. ranges: chunk → the blobs that it is a part of, and where. promised:
+what a cache server has and this store has not, see `cache.promises`. published: what a cache server was given or gave,
+and when.
 
 Only in a server's store: aliases: sha256 `HASH/SIZE` → blob. members: namespace, blob → that it belongs there, since
 when, who put it. actions: namespace, digest function, digest of an action → its result in the Remote Execution API's

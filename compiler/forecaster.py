@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -177,10 +178,9 @@ class Forecaster:
         """origins: the steps that it waits for."""
         same, if_same, gone = None, "", ""
         if all(self._is_assumed(name) for name in node.inputs):
-            try:
+            # What it needs may not be in what the steps below gave: it may be in what they will.
+            with contextlib.suppress(DefinitionError):
                 same = self._by_content(node, self._assumed, assumed=True)
-            except DefinitionError:
-                pass  # what it needs is not in what the steps below gave; it may be in what they will
             if_same = MISS
         elif content := self._content_before(node, recipe):
             self._twins.note_assumed(node, content)

@@ -113,11 +113,12 @@ def test_a_message_beyond_what_anybody_may_send_is_refused_and_costs_no_memory(s
     client = connect(serving)
     client.put(b"warm")
     before = resident(serving.process.pid)
-    for _ in range(8):
+    for _ in range(24):
         with Refusal() as refused:
             client.put(bytes(20 << 20))
         assert refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert resident(serving.process.pid) - before < 48 << 20
+    # Of 480 MiB. What was freed is kept for the next calls for some seconds.
+    assert resident(serving.process.pid) - before < 192 << 20
     client.put(b"still there")
 
 
