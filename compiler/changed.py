@@ -131,8 +131,13 @@ def _untaken(session: Session, changed: Changed) -> str:
     if tree.lookup(changed.path) is None:
         return f"{nothing}: .dockerignore leaves it out"
     steps = [step for step in session.graph if step.is_step and node.id in step.inputs]
-    if any(_takes(listed.path, changed.path) for step in steps for listed in _listed(session, step)):
+    taken = [listed.path for step in steps for listed in _listed(session, step)]
+    if any(_takes(path, changed.path) for path in taken):
         return ""
+    target = tree.resolve(changed.path).path
+    if target != changed.path and any(_takes(path, target) for path in taken):
+        # COPY follows a symlink that it names.
+        return f"it is a symlink, and where it will lead is not known; --changed {target} shows a change of {target}"
     return f"{nothing}: no COPY, ADD or mount names it"
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from cache import encoding
-from cache.entry import FILE
+from cache.entry import DIRECTORY, FILE, SYMLINK
 from cache.size_text import bytes_text
 from compiler.incomparable import incomparable, without_marks
 from compiler.operation_diff import cut, differences
@@ -16,6 +17,8 @@ from compiler.secret_marks import ABSENT
 from worker import file_list
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cache.store import Store
     from compiler.preimage import InputNote, Preimage
     from worker.file_list import FileChanges, Listed
@@ -29,7 +32,10 @@ MAX_DETAILS = 500
 """Lines of details of one step, those of the steps below among them: they add up along every way through a graph."""
 NEVER_BUILT = "no earlier build of this step is known"
 NEW_HERE = "it is new here"
+_ALSO = "also: "
 OTHER_KEY = "the key of what"
+_KINDS = {FILE: "a file", DIRECTORY: "a directory", SYMLINK: "a symlink"}
+_SPECIAL = "a special file"
 TITLE = 60
 """Characters of another instruction that a sentence names."""
 
@@ -99,9 +105,29 @@ def _compare(now: Preimage, before: Preimage, search: Search) -> Explained:
         return Explained(Reason.GONE, "nothing that is recorded of the two differs" if search.foreign else text)
     first, *others = causes
     details = list(first.details)
+    said = {first.details}
     for other in others:
-        details += [f"also: {other.text}", *(f"  {line}" for line in other.details)]
+        details += [f"{_ALSO}{other.text}", *(f"  {line}" for line in _unsaid(other.details, said, first.text))]
     return first._replace(details=tuple(details[:MAX_DETAILS]))
+
+
+def _unsaid(details: Sequence[str], said: set[tuple[str, ...]], cause: str) -> list[str]:
+    """The details without lists that were said already, and without further steps that changed by the same cause.
+
+    said: those lists; the ones that are left are added. A variable often reaches every step of a stage.
+    """
+    found: list[str] = []
+    also = ""
+    for is_also, lines in itertools.groupby(details, lambda line: line.lstrip().startswith(_ALSO)):
+        group = list(lines)
+        if is_also:
+            found += [line for line in group if not line.endswith(f": {cause}")]
+            also = group[-1]
+        elif (plain := tuple(line.strip() for line in group)) not in said:
+            said.add(plain)
+            # The same words may stand for other values.
+            found += [also, *group] if also and also.endswith(f": {cause}") else group
+    return found
 
 
 def _secrets(now: Preimage, before: Preimage) -> list[Explained]:
@@ -191,8 +217,8 @@ def describe(changes: FileChanges) -> Explained:
     """Files added, removed and changed: the first ones in the sentence, all in the details."""
     lines = [f"+ {one.path}{_size(one)}" for one in changes.added]
     lines += [f"- {one.path}{_size(one, 'was ')}" for one in changes.removed]
-    sizes = [_sizes(old, new) for old, new in changes.changed]
-    lines += [f"~ {new.path}{size}" for (_, new), size in zip(changes.changed, sizes, strict=True)]
+    hows = [_how(old, new) for old, new in changes.changed]
+    lines += [f"~ {new.path}{f' ({how})' if how else ''}" for (_, new), how in zip(changes.changed, hows, strict=True)]
     lines += [f"~ {new.path} (mode {old.mode:o} → {new.mode:o})" for old, new in changes.modes]
     parts = [
         _names("changed", [new.path for _, new in changes.changed]),
@@ -201,8 +227,9 @@ def describe(changes: FileChanges) -> Explained:
         _names("changed mode", [new.path for _, new in changes.modes]),
     ]
     text = "; ".join(part for part in parts if part) or "the files that it takes are named otherwise"
-    if len(lines) == 1:
-        text += "".join(sizes)
+    if len(lines) == 1 and hows and hows[0]:
+        both_link = {one.kind for one in changes.changed[0]} == {SYMLINK}
+        text = f"{changes.changed[0][1].path} {hows[0]}" if both_link else f"{text} ({hows[0]})"
     more = len(lines) - LISTED
     only_modes = changes.modes and not (changes.added or changes.removed or changes.changed)
     reason = Reason.MODE_CHANGED if only_modes else Reason.FILES_CHANGED
@@ -214,8 +241,15 @@ def _size(one: Listed, before: str = "") -> str:
     return f" ({before}{bytes_text(one.size)})" if one.kind == FILE and one.size >= 0 else ""
 
 
-def _sizes(old: Listed, new: Listed) -> str:
-    return f" ({bytes_text(old.size)} → {bytes_text(new.size)})" if old.size >= 0 and new.size >= 0 else ""
+def _how(old: Listed, new: Listed) -> str:
+    """How something differs from what had its name before; "" if nobody knows."""
+    if old.size < 0 or new.size < 0:
+        return ""
+    if old.kind != new.kind:
+        return f"{_KINDS.get(old.kind, _SPECIAL)} → {_KINDS.get(new.kind, _SPECIAL)}"
+    if new.kind == SYMLINK:
+        return f"points to {new.digest}, was {old.digest}"
+    return f"{bytes_text(old.size)} → {bytes_text(new.size)}"
 
 
 def _names(what: str, paths: list[str]) -> str:

@@ -60,17 +60,37 @@ def _image(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Explained]:
         count = "1 layer" if len(layers) == 1 else f"{len(layers)} layers, the last"
         return f"{name} ({count} {str(layers[-1])[:_DIGEST]})"
 
-    details = [f"- {old.get('name')} {old.get('digest')}".rstrip(), f"+ {new.get('name')} {new.get('digest')}".rstrip()]
+    named = [f"{each.get('name')} {each.get('digest')}".rstrip() for each in (old, new)]
+    details = [f"- {named[0]}", f"+ {named[1]}"] if named[0] != named[1] else []
+    was, is_ = list(old.get("layers", ())), list(new.get("layers", ()))
     if not (old.get("digest") and new.get("digest")):
-        details += _layers(list(old.get("layers", ())), list(new.get("layers", ())))
-    return [Explained(Reason.BASE_IMAGE_CHANGED, f"the base image changed: {text(old)} → {text(new)}", tuple(details))]
+        details += _layers(was, is_)
+    change = f"{text(old)} → {text(new)}"
+    if named[0] == named[1] and was and is_:
+        change = f"{named[0]} ({_first_layer(was, is_)})"
+    return [Explained(Reason.BASE_IMAGE_CHANGED, f"the base image changed: {change}", tuple(details))]
+
+
+def _first_layer(old: list[str], new: list[str]) -> str:
+    """The lowest layer of an image that is another than before."""
+    count = f"{len(old)} → {len(new)} layers"
+    same = _shared(old, new)
+    if same == min(len(old), len(new)):
+        return f"{count}, the lowest {same} are the same" if same > 1 else f"{count}, the lowest is the same"
+    layer = f"{old[same][:_DIGEST]} → {new[same][:_DIGEST]}"
+    return f"layer {same + 1} of {len(new)}: {layer}" if len(old) == len(new) else f"{count}, layer {same + 1}: {layer}"
+
+
+def _shared(old: list[str], new: list[str]) -> int:
+    """How many layers two images have in common, from the lowest up."""
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False)))
 
 
 def _layers(old: list[str], new: list[str]) -> list[str]:
     """What is different above the layers that two images share; nothing if those of one are not known."""
     if not old or not new:
         return []
-    same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False)))
+    same = _shared(old, new)
     shared = "the first layer is the same" if same == 1 else f"the first {same} layers are the same"
     lines = [f"- layer {each}" for each in old[same:]] + [f"+ layer {each}" for each in new[same:]]
     return [shared, *lines] if same else lines

@@ -21,6 +21,7 @@ LEAST_DIGITS = 6
 """Hex digits of a key that are enough, if they fit one only."""
 _KEY = re.compile(rf"[0-9a-f]{{{LEAST_DIGITS},64}}")
 _SHORT = re.compile(rf"(?=.*[0-9])[0-9a-f]{{3,{LEAST_DIGITS - 1}}}")
+SHORT_HINT = f"of a key, {LEAST_DIGITS} digits or more are needed"
 _LISTED = 10
 """Keys that an ambiguous beginning lists."""
 _LISTED_DIGITS = 16
@@ -55,8 +56,8 @@ def find_in_build(store: Store, build: BuildRecord, text: str) -> StepLog:
     if node is None:
         names = [each.id for each in build.nodes]
         hint = "buildgraph log --list shows what the last build had"
-        if _SHORT.fullmatch(text.lower()):
-            hint += f"; of a key, {LEAST_DIGITS} digits or more are needed"
+        if is_short(text):
+            hint += f"; {SHORT_HINT}"
         raise UsageError(f"there is no step {text!r} in the last build{did_you_mean(text, names)}", hint=hint)
     return _of_node(store, build, node)
 
@@ -64,6 +65,11 @@ def find_in_build(store: Store, build: BuildRecord, text: str) -> StepLog:
 def is_key(text: str) -> bool:
     """Whether it could be the beginning of a key."""
     return _KEY.fullmatch(text.lower()) is not None
+
+
+def is_short(text: str) -> bool:
+    """Whether it looks like the beginning of a key, and is too short to be one."""
+    return _SHORT.fullmatch(text.lower()) is not None
 
 
 def find_by_key(store: Store, text: str) -> StepLog | None:

@@ -33,6 +33,19 @@ class Miss(NamedTuple):
     why: Explained
 
 
+class Last(NamedTuple):
+    """The newest build of a file, and what became of a step in it; None if it did not come to that step."""
+
+    build: BuildRecord
+    node: NodeRecord | None
+
+
+def last_build(store: Store, records: StepRecords, node_id: str) -> Last | None:
+    """None if no build of this file is remembered."""
+    build = next((each for each in newest_builds(store) if each.file == records.file), None)
+    return None if build is None else Last(build, build.node(node_id))
+
+
 def last_miss(store: Store, records: StepRecords, node_id: str) -> Miss | None:
     """The newest build of this file in which the step ran, or failed; None if none is remembered."""
     for build in islice(newest_builds(store), SEARCHED):

@@ -129,8 +129,8 @@ class ContextDirectory:
         status = self._statuses[name]
         path = f"{self.path}/{name}" if self.path else name
         modified = int(status.st_mtime)
+        pretended = self._tree.pretended(path)
         if stat.S_ISREG(status.st_mode):
-            pretended = self._tree.pretended(path)
             if pretended:
                 return Entry(path, FILE, _mode(status), mtime=modified, size=UNKNOWN_SIZE, digest=pretended)
             known = self._memory().get(name)
@@ -138,7 +138,11 @@ class ContextDirectory:
             digest = known[0] if known is not None and usable else self._tree.hash_file(path, status.st_size)
             return Entry(path, FILE, _mode(status), mtime=modified, size=status.st_size, digest=digest)
         if stat.S_ISLNK(status.st_mode):
-            return Entry(path, SYMLINK, 0o777, mtime=modified, link=self._tree.read_link(path))
+            link = self._tree.read_link(path)
+            if pretended:
+                # It still leads where it did, as what it will lead to nobody knows; no link has a digest.
+                return Entry(path, SYMLINK, 0o777, mtime=modified, size=UNKNOWN_SIZE, digest=pretended, link=link)
+            return Entry(path, SYMLINK, 0o777, mtime=modified, link=link)
         if stat.S_ISDIR(status.st_mode):
             return Entry(path, DIRECTORY, _mode(status), mtime=modified)
         return Entry(path, FIFO, _mode(status), mtime=modified)

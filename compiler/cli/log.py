@@ -23,7 +23,16 @@ from compiler.dockerfile.source import Source
 from compiler.line_place import line_number, step_at
 from compiler.progress.coloured import Coloured
 from compiler.progress.text import printable, size_text
-from compiler.step_log import LEAST_DIGITS, find_by_key, find_in_build, is_key, last_build, require_kept
+from compiler.step_log import (
+    LEAST_DIGITS,
+    SHORT_HINT,
+    find_by_key,
+    find_in_build,
+    is_key,
+    is_short,
+    last_build,
+    require_kept,
+)
 from compiler.text_file import read_text_file
 from compiler.views.phrases import cut, one_line, seconds_phrase
 
@@ -92,7 +101,7 @@ def _find(store: LmdbStore, parsed: argparse.Namespace, context: str, platform: 
     name = _at_line(parsed, context, build)
     if name is None and is_key(parsed.node):
         raise UsageError(
-            f"there is no step with this name, and none with a key that begins with {parsed.node}",
+            f"there is no step with this name or line, and none with a key that begins with {parsed.node}",
             hint="buildgraph log --list shows the steps of the last build; plan --format json has keys",
         )
     return find_in_build(store, build or _require_build(store, parsed, context, platform), name or parsed.node)
@@ -107,10 +116,14 @@ def _at_line(parsed: argparse.Namespace, context: str, build: BuildRecord | None
         return None
     try:
         return step_at(parse_dockerfile(Source.from_bytes(path, text)), line)
-    except UsageError:
-        # A stage without a name is called by its number, too.
+    except UsageError as error:
+        # A stage without a name is called by its number, too; and so many digits are a key that is not there.
+        if is_key(parsed.node):
+            return None
         if build is not None and any(each.id.rpartition(".")[0] == parsed.node for each in build.nodes):
             return None
+        if is_short(parsed.node):
+            raise UsageError(error.message, hint=f"{error.hint}; {SHORT_HINT}".removeprefix("; ")) from None
         raise
 
 

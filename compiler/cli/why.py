@@ -18,11 +18,12 @@ from compiler.progress.text import age_text, printable
 from compiler.reasons import Reason
 from compiler.session import Session
 from compiler.views import phrases
-from compiler.why import Miss, behind, last_miss
+from compiler.why import Last, Miss, behind, last_build, last_miss
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cache.build_record import BuildRecord
     from compiler.dockerfile.parser import Dockerfile
     from compiler.forecast import Outlook
     from compiler.graph import Graph, Node
@@ -70,13 +71,14 @@ def run(arguments: Sequence[str]) -> int:
                 said = (f"since {cause.text}", *cause.details, *outlook.why.details)
                 outlook = outlook._replace(why=outlook.why._replace(details=said))
         miss = last_miss(store, session.records, node.id)
+        last = last_build(store, session.records, node.id)
         store.submit(Batch(records=tuple(session.sources.records())))
     finally:
         store.close()
     if parsed.format == "json":
-        say(json.dumps(_document(node, outlook, miss), indent=2, ensure_ascii=False) + "\n")
+        say(json.dumps(_document(node, outlook, miss, last), indent=2, ensure_ascii=False) + "\n")
     else:
-        say(_text(node, outlook, miss))
+        say(_text(node, outlook, miss, last))
     return 0
 
 
@@ -112,10 +114,13 @@ def header(node: Node) -> str:
     return f"{node.id}  {' '.join(printable(node.text).split())}{line}"
 
 
-def _text(node: Node, outlook: Outlook | None, miss: Miss | None) -> str:
+def _text(node: Node, outlook: Outlook | None, miss: Miss | None, last: Last | None) -> str:
     lines = [header(node)]
     if outlook is not None:
         lines += ["", *_planned(outlook)]
+    elif last is not None and (miss is None or last.build.key != miss.build.key):
+        # What follows is of an older build, or of none.
+        lines += ["", f"  the last build ({_when(last.build)}) {_became(last)}"]
     if miss is not None and (outlook is None or outlook.status == HIT):
         lines += ["", *_last(miss)]
     elif miss is None and outlook is None:
@@ -146,10 +151,22 @@ def _planned(outlook: Outlook) -> list[str]:
 
 def _last(miss: Miss) -> list[str]:
     build, node = miss.build, miss.node
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(build.started))
     did = "ran" if node.status == "ran" else "failed"
-    lines = [f"  {did} in the build of {when} by {printable(build.made_by)}: {printable(miss.why.text)}"]
+    lines = [f"  {did} in the build of {_when(build)}: {printable(miss.why.text)}"]
     return [*lines, *details(miss.why.details), f"  recipe key {node.recipe[:KEY_CHARS]}…"]
+
+
+def _when(build: BuildRecord) -> str:
+    return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(build.started))} by {printable(build.made_by)}"
+
+
+def _became(last: Last) -> str:
+    """What the last build did with the step, where it neither ran nor failed."""
+    if last.node is not None and last.node.status == "cancelled":
+        return "stopped before it had ended"
+    if last.node is not None:
+        return "took it from the cache"
+    return "did without it" if last.build.ok else "failed before it came to it"
 
 
 def details(texts: Sequence[str]) -> list[str]:
@@ -159,15 +176,24 @@ def details(texts: Sequence[str]) -> list[str]:
     return [*lines, f"    … and {more} more (--format json has all)"] if more > 0 else lines
 
 
-def _document(node: Node, outlook: Outlook | None, miss: Miss | None) -> dict[str, Any]:
+def _document(node: Node, outlook: Outlook | None, miss: Miss | None, last: Last | None) -> dict[str, Any]:
     found: dict[str, Any] = {
         "version": VERSION,
         "node": node.id,
         "instruction": node.text,
         "line": node.span.first_line if node.span is not None else None,
         "planned": None,
+        "last_build": None,
         "last_miss": None,
     }
+    if last is not None:
+        found["last_build"] = {
+            "build": last.build.key,
+            "started": last.build.started,
+            "made_by": last.build.made_by,
+            "ok": last.build.ok,
+            "status": None if last.node is None else last.node.status,
+        }
     if outlook is not None:
         found["planned"] = {
             "status": outlook.status,

@@ -125,7 +125,7 @@ class _Tree:
         """Why a step is no hit, what more there is to know of that, and whether its output is steady."""
         sentences = [self._why(outlook, before)]
         details: list[str] = []
-        if outlook.status != HIT:
+        if outlook.status != HIT and sentences[0]:
             details = [one_line(line) for line in outlook.why.details[:DETAILS]]
             if len(details) == 1 and details[0].lstrip("~+- ").split(" (")[0] in sentences[0]:
                 details = []

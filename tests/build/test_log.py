@@ -88,6 +88,11 @@ def test_by_either_key_from_anywhere(program: Program, tmp_path: Path) -> None:
             shown = program.call("log", text, cwd=tmp_path).ok()
             assert shown.stdout == "one\ntwo\n"
             assert "app.1 RUN echo one" in shown.stderr
+    digits = program.call("log", "12345678", program.root / "project").failed(2)
+    assert "no step with this name or line, and none with a key that begins with 12345678" in digits.stderr
+    few = program.call("log", "12345", program.root / "project").failed(2)
+    assert "there is no line 12345" in few.stderr
+    assert "of a key, 6 digits or more are needed" in few.stderr
     unknown = program.call("log", "0123456789abcdef", cwd=tmp_path).failed(2)
     assert "0123456789abcdef" in unknown.stderr
     short = program.call("log", key_of(program, "app.1")[:5], cwd=tmp_path).failed(2)

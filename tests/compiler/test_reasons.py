@@ -166,11 +166,13 @@ def test_an_image_without_a_digest_is_told_by_its_layers() -> None:
         return {"is": "Image", "name": "own:1", "digest": "", "layers": [f"sha256:{layer * 64}" for layer in layers]}
 
     (found,) = differences(image("a", "b"), image("a", "c", "d"))
-    a, b, d = (f"sha256:{layer * 12}" for layer in "abd")
-    assert found.text == f"the base image changed: own:1 (2 layers, the last {b}) → own:1 (3 layers, the last {d})"
-    assert found.details[2] == "the first layer is the same"
-    assert [line[:9] for line in found.details[3:]] == ["- layer s", "+ layer s", "+ layer s"]
-    (single,) = differences(image("a"), image("b"))
-    assert f"own:1 (1 layer {a}) → own:1 (1 layer {b})" in single.text
+    a, b, c = (f"sha256:{layer * 12}" for layer in "abc")
+    assert found.text == f"the base image changed: own:1 (2 → 3 layers, layer 2: {b} → {c})"
+    assert found.details[0] == "the first layer is the same"
+    assert [line[:9] for line in found.details[1:]] == ["- layer s", "+ layer s", "+ layer s"]
+    (lower,) = differences(image("a", "b", "c"), image("a", "d", "c"))
+    assert lower.text == f"the base image changed: own:1 (layer 2 of 3: {b} → sha256:{'d' * 12})"
+    (more,) = differences(image("a"), image("a", "b"))
+    assert more.text.endswith("own:1 (1 → 2 layers, the lowest is the same)")
     (older,) = differences({"is": "Image", "name": "own:1", "digest": ""}, image("a"))
     assert older.text.endswith(f"own:1 → own:1 (1 layer {a})"), "records of before have no layers"

@@ -71,6 +71,8 @@ def test_a_step_that_runs_for_a_reason_of_its_own_says_it() -> None:
     shown = tree(forecast(hit(scratch()), below, other, again, waits(stage("s", "s.3"), "s.3")), "s")
     assert "because a.txt changed" in shown
     assert shown.count("because the command changed: a → b") == 1, "not again for the same reason"
+    more = miss(step("s.4", "s.3"), "the command changed: a → b", details=("- a", "+ b", "- c", "+ d", "x"))
+    assert "+2 more" not in tree(forecast(hit(scratch()), other, more, waits(stage("s", "s.4"), "s.4")), "s"), "of nothing"
     assert shown.index("also: it moved") > shown.index("because the command")
 
 

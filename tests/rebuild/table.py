@@ -123,7 +123,7 @@ TABLE = [
     Change("several files", "app", "build.5 build.6 build.7 build.8 2.1 2.3", ("build.7", "base-changed", "main.c"), files={"lib/x.c": "xx", "main.c": "longer"}),
     Change("a file becomes executable", "app", "build.6 build.7 build.8", ("build.6", "mode-changed", "main.c changed mode", "644 → 755"), modes={"main.c": 0o755}),
     Change("a mode that only a umask explains", "app", "", modes={"main.c": 0o664}, same_image=True),
-    Change("a symlink leads elsewhere", "app", "build.5 build.7 build.8", ("build.5", "files-changed", "lib/link"), files={"lib/link": "->x.c"}),
+    Change("a symlink leads elsewhere", "app", "build.5 build.7 build.8", ("build.5", "files-changed", "lib/link points to x.c, was a.c"), files={"lib/link": "->x.c"}),
     Change("an ignored file", "app", "", files={"lib/notes.log": "22"}, same_image=True),
     Change("a file that nothing takes", "app", "", files={"README": "more"}, same_image=True),
     Change("another file is ignored", "app", "build.5 build.7 build.8", ("build.5", "files-changed", "lib/x.c is gone"), files={".dockerignore": "**/*.log\nlib/x.c\n"}),

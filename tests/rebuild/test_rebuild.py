@@ -322,7 +322,7 @@ def test_a_base_image_of_ours(program: Program) -> None:
     program.build(base, "-t", "own:1").ok()
     planned = why(program, app, "0.3")["planned"]
     assert planned["reason"] == "base-image-changed"
-    assert re.search(r"own:1 \(2 layers, the last sha256:(\w{12})\) → own:1 \(2 layers, the last sha256:(?!\1)", planned["explanation"])
+    assert re.search(r"own:1 \(layer 2 of 2: sha256:(\w{12}) → sha256:(?!\1)", planned["explanation"])
     assert "the first layer is the same" in planned["details"]
     assert [line[:15] for line in planned["details"][-2:]] == ["- layer sha256:", "+ layer sha256:"]
     assert program.statuses(app) == {"0.1": "hit", "0.2": "hit", "0.3": "miss"}

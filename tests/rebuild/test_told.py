@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.rebuild.test_rebuild import check_forecast, contents, told
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from program import Program
 
 
@@ -92,3 +96,70 @@ def test_a_cause_is_followed_once_however_many_ways_lead_to_it(program: Program)
     began = time.monotonic()
     assert "f changed (1 B → 5 B)" in told(program, context, "s24.1")
     assert time.monotonic() - began < 10  # it takes a quarter of a second; without remembering, hours
+
+
+def last_of(program: Program, context: Path, node: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    ran = program.call("why", node, context, *program.base(), "--last", "--format", "json").ok()
+    document = json.loads(ran.stdout)
+    return document["last_build"], document["last_miss"]
+
+
+def test_the_last_build_is_told_even_where_nothing_ran_in_it(program: Program) -> None:
+    text = "FROM busybox\nRUN echo 1\nRUN test -e /no\nRUN echo 3\n"
+    context = program.project(text)
+    program.build(context).failed(1)
+    assert "came to it" not in told(program, context, "0.2", "--last")
+    assert "failed before it came to it" in told(program, context, "0.3", "--last")
+    last, miss = last_of(program, context, "0.3")
+    assert (last["ok"], last["status"], miss) == (False, None, None)
+    good = text.replace("/no", "/bin")
+    context = program.project(good)
+    program.build(context).ok()
+    program.build(context).ok()
+    said = told(program, context, "0.2", "--last")
+    assert re.search(r"  the last build \(.* by .*\) took it from the cache\n\n  ran in the build of ", said)
+    last, miss = last_of(program, context, "0.2")
+    assert (last["status"], miss["status"], last["build"] != miss["build"]) == ("cached", "ran", True)
+
+
+def test_a_list_that_several_steps_share_is_said_once(program: Program) -> None:
+    lines = "".join(f"RUN echo {number}\n" for number in range(6))
+    context = program.project(f"FROM busybox\nARG A=1\nARG B=1\nCOPY f /f\n{lines}", {"f": "f"})
+    program.build(context).ok()
+    (context / "f").write_text("ff")
+    options = ("--build-arg", "A=2", "--build-arg", "B=2")
+    said = told(program, context, "0.9", *options)
+    assert said.count("the value of A changed: 1 → 2") == 1
+    assert said.count("f changed (1 B → 2 B)") == 1, "what is behind all that is not left out"
+    assert len(said.splitlines()) < 14
+    shown = program.call("plan", context, *program.base(), *options).ok().stdout
+    assert shown.count("the value of A changed: 1 → 2") <= 1
+
+
+def test_a_base_of_ours_is_told_by_the_first_layer_that_differs(program: Program) -> None:
+    base = program.project("FROM busybox\nRUN echo 1 > /v\nRUN echo last > /w\n", name="base")
+    app = program.project("FROM own:1\nRUN cat /v\n", name="app")
+    program.build(base, "-t", "own:1").ok()
+    program.build(app).ok()
+    program.build(program.project("FROM busybox\nRUN echo 2 > /v\nRUN echo last > /w\n", name="base"), "-t", "own:1").ok()
+    said = told(program, app, "0.1")
+    assert re.search(r"the base image changed: own:1 \(layer 2 of 3: sha256:(\w{12}) → sha256:(?!\1)\w{12}\)\n", said)
+    assert "- own:1" not in said
+
+
+def test_a_symlink_is_told_by_where_it_points(program: Program) -> None:
+    context = program.project("FROM scratch\nCOPY d /d\nCOPY top /top\n", {"d/a": "a", "d/b": "b"})
+    (context / "d/l").symlink_to("a")
+    (context / "top").symlink_to("d/b")
+    program.build(context).ok()
+    plan = program.call("plan", context, *program.base(), "--changed", "d/l").ok()
+    assert "because d/l changed" in plan.stdout
+    assert "note:" not in plan.stderr
+    named = program.call("plan", context, *program.base(), "--changed", "top").ok()
+    assert "note: top: it is a symlink, and where it will lead is not known; --changed d/b shows" in named.stderr
+    (context / "d/l").unlink()
+    (context / "d/l").symlink_to("b")
+    assert "would run: d/l points to b, was a\n" in told(program, context, "0.1")
+    (context / "d/l").unlink()
+    (context / "d/l").write_text("file")
+    assert "d/l changed (a symlink → a file)" in told(program, context, "0.1")
