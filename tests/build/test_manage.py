@@ -257,6 +257,7 @@ def test_the_policy_is_kept_after_a_build(program: Program) -> None:
     assert "all is well" in program.call("cache", "verify").ok().stdout
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's extracted layers can go, which makes room enough")
 def test_the_policy_says_what_it_cannot_do(program: Program) -> None:
     """A named image and what was just built are more than the limit: both stay, and that is said."""
     policy = program.root / "buildgraph.toml"

@@ -39,15 +39,22 @@ class Casd:
         with self._log.open("w") as log:
             command = [str(program), f"--bind={where}", "--log-level=info", *arguments, str(directory / "cache")]
             self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        until = time.monotonic() + 30
-        while "Server listening" not in self.said:
-            assert self._process.poll() is None, self.said
-            assert time.monotonic() < until, self.said
-            time.sleep(0.02)
+        try:
+            self._await()
+        except BaseException:
+            self.end()
+            raise
         self._channel = grpc.insecure_channel(where)
         self._streams = bytestream_pb2_grpc.ByteStreamStub(self._channel)
         self.actions = remote_execution_pb2_grpc.ActionCacheStub(self._channel)
         self.cas = remote_execution_pb2_grpc.ContentAddressableStorageStub(self._channel)
+
+    def _await(self) -> None:
+        until = time.monotonic() + 60
+        while "Server listening" not in self.said:
+            assert self._process.poll() is None, self.said
+            assert time.monotonic() < until, self.said
+            time.sleep(0.02)
 
     @property
     def said(self) -> str:
