@@ -59,7 +59,7 @@ def test_json_has_what_the_documentation_lists(program: Program, built: Path) ->
     assert (depends["status"], depends["if_same"]) == ("depends", "hit")
     summary = document["summary"]
     assert summary["spans"][0]["id"] == "build.2"
-    assert summary["wall_seconds"] >= summary["expected_seconds"] * 0.99
+    assert summary["wall_seconds"] >= summary["expected_seconds"] - 0.002  # both are rounded
     assert all(running >= 1 for _, _, running in summary["profile"])
     documented = (program_docs() / "plan-json.md").read_text()
     missing = [name for name in (*miss, *summary) if f"`{name}`" not in documented and f".{name}`" not in documented]
