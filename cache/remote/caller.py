@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 import time
@@ -84,7 +83,9 @@ class Caller:
             try:
                 answer = once(deadline)
             except grpc.RpcError as error:
-                if number < tries and error.code() in TRANSIENT:
+                # What had its time for so many bytes, and did not end, would not end the next time.
+                slow = size > 0 and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+                if number < tries and error.code() in TRANSIENT and not slow:
                     time.sleep(_pause(number, error.code()))
                     continue
                 raise self.failed(error) from None
@@ -125,7 +126,3 @@ def _read(path: str) -> bytes | None:
             return file.read()
     except OSError as error:
         raise EnvironmentProblem(f"cannot read {path}: {error.strerror}") from None
-
-
-# Its own lines on standard error are no messages for a user, and forks of this process are none of its business.
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")

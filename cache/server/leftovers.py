@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from cache import encoding
 from cache.blob_files import INLINE_LIMIT
+from cache.condemned import condemn_unnamed
 from cache.digest import Digest
+from cache.prune import find_orphans
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,6 +48,16 @@ def _drop_owner(view: View, part: str, blob: str) -> None:
         view.put("ranges", part, encoding.canonical(owners))
     else:
         view.delete("ranges", part)
+
+
+def condemn_orphans(store: LmdbStore) -> int:
+    """Condemn blobs that no record names: chunks that were spliced into a blob, files that a kill left behind; how
+    many. Raises StoreProblem."""
+    orphans = find_orphans(store)
+    if orphans:
+        with store.transaction() as view:
+            condemn_unnamed(view, orphans)
+    return len(orphans)
 
 
 def drop_leftovers(store: LmdbStore) -> int:

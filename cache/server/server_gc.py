@@ -12,7 +12,7 @@ from cache.condemned import condemn_unnamed, reclaim
 from cache.disk_usage import free_bytes
 from cache.errors import BuildgraphError
 from cache.server.holdings import take_holdings
-from cache.server.leftovers import drop_chunks, drop_leftovers
+from cache.server.leftovers import condemn_orphans, drop_chunks, drop_leftovers
 from cache.server.shedding import SLACK, Demands, plan_shedding
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ LOOK_SECONDS = 60.0
 RUN_SECONDS = 30.0
 """For removing files; the rest is removed the next time."""
 DAY = 86_400.0
+SWEEP_SECONDS = 3600.0
+"""How often blobs that nothing names are looked for: a second for 100,000 records."""
 FLUSHED = 20_000
 """Records that one transaction changes at most."""
 _MEMBER_USE = re.compile(rb'(\["[0-9a-f]{64}/[0-9]+",)([0-9]+)')
@@ -76,7 +78,7 @@ class ServerGc:
         self._stop = threading.Event()
         self._wake = threading.Event()
         quotas.wake = self._wake.set
-        self._next_look = self._next_tidy = self._eager_until = 0.0
+        self._next_look = self._next_tidy = self._next_sweep = self._eager_until = 0.0
         self._thread = threading.Thread(target=self._run, name="server-gc", daemon=True)
 
     def start(self) -> None:
@@ -147,8 +149,17 @@ class ServerGc:
             self._next_tidy = now + DAY
         if self._over() or (tidy and self._policy.unused_for is not None):
             self.collect()
+        if now >= self._next_sweep:
+            self._next_sweep = now + SWEEP_SECONDS
+            self.sweep()
         if tidy:
             drop_leftovers(self._store)
+
+    def sweep(self) -> int:
+        """Remove what no record names; the bytes that came back. Raises StoreProblem."""
+        if not condemn_orphans(self._store):
+            return 0
+        return reclaim(self._store, time.monotonic() + RUN_SECONDS).bytes
 
     def _over(self) -> bool:
         if self._need(1.0) > 0:

@@ -20,6 +20,7 @@ from cache.server.leftovers import drop_leftovers
 from cache.server.metrics import Metrics
 from cache.server.quotas import NamespaceLimit, Quotas
 from cache.server.server_gc import Policy, ServerGc
+from cache.store import Batch
 from cache.verify import verify
 
 if TYPE_CHECKING:
@@ -45,6 +46,16 @@ def collector(shelved: Shelved, tmp_path: Path, max_used: int | None = None, *li
 
 def assert_whole(shelved: Shelved) -> None:
     assert verify(shelved.store).problems == ()
+
+
+def test_what_no_record_names_is_swept(shelved: Shelved, tmp_path: Path) -> None:
+    """A chunk that was spliced into a blob, a file that a kill left."""
+    loose, kept = shelved.large(days=1), shelved.large(days=1)
+    shelved.store.commit(Batch(deleted=(("members", f"main\0{loose}"),)))
+    assert collector(shelved, tmp_path).sweep() >= MB
+    assert not shelved.store.has_blob(Digest.parse(loose))
+    assert shelved.is_there(kept)
+    assert_whole(shelved)
 
 
 def test_the_least_worth_goes_and_its_bytes_come_back(shelved: Shelved, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
 from bench.networks import DELAY, RATE, SERVER, Networks
 from bench.team import Team, image_digest
 
@@ -52,6 +54,7 @@ def test_the_wire_has_its_delay_and_its_rate() -> None:
     assert name not in os.listdir("/run/netns")
 
 
+@pytest.mark.slow
 def test_the_second_machine_moves_what_it_lacks(tmp_path: Path, busybox: Path) -> None:
     data = random.Random(1).randbytes(20 << 20)
     project = tmp_path / "project"
