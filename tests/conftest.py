@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that fork a keeper out of this process go first: once gRPC was used in it, nothing may fork any more, as
+    no build does (it forks before it asks a remote)."""
+    items.sort(key=lambda item: item.path.name not in ("test_keeper.py", "test_log_tail.py"))
+
+
 @pytest.fixture(scope="session")
 def busybox(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_busybox(tmp_path_factory.mktemp("busybox") / "rootfs")

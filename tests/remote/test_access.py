@@ -37,6 +37,7 @@ def at_work(machine: Machine, tmp_path: Path, toml: str) -> dict[str, object]:
     return {"cwd": directory}
 
 
+@pytest.mark.slow
 def test_a_token_and_a_server_that_proves_who_it_is(machine: MakeMachine, serve: Serve, authority: Authority, tmp_path: Path) -> None:
     cert, key = authority.issue("server", "IP:127.0.0.1")
     secret = make_token(tmp_path / "team", "--name", "ann", "--scope", "read,write")
@@ -66,6 +67,7 @@ def test_a_token_and_a_server_that_proves_who_it_is(machine: MakeMachine, serve:
     assert secret not in serving.log.read_text()
 
 
+@pytest.mark.slow
 def test_a_token_that_may_only_read_reads(machine: MakeMachine, serve: Serve, tmp_path: Path) -> None:
     store = tmp_path / "team"
     writer = make_token(store, "--name", "ci", "--scope", "read,write")
@@ -82,6 +84,7 @@ def test_a_token_that_may_only_read_reads(machine: MakeMachine, serve: Serve, tm
     assert third.build(third.project(STEPS, {"source": "y"})).ok().executed, "nothing of it was published"
 
 
+@pytest.mark.slow
 def test_a_namespace_that_may_not_be_read_is_left_out(machine: MakeMachine, serve: Serve, tmp_path: Path) -> None:
     store = tmp_path / "team"
     writer = make_token(store, "--name", "ci", "--scope", "read,write")
@@ -96,6 +99,7 @@ def test_a_namespace_that_may_not_be_read_is_left_out(machine: MakeMachine, serv
     assert not found.executed or "private" in warnings(found)[0]
 
 
+@pytest.mark.slow
 def test_a_slow_remote_is_used_with_patience(machine: MakeMachine, server: CacheServer, tmp_path: Path) -> None:
     first = machine("a")
     first.build(first.project(STEPS, {"source": "x"})).ok()
@@ -110,6 +114,7 @@ def test_a_slow_remote_is_used_with_patience(machine: MakeMachine, server: Cache
         proxy.close()
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_under_a_build(machine: MakeMachine, serve: Serve, tmp_path: Path) -> None:
     serving = serve("--anonymous", "write", store=tmp_path / "team")
     alone = machine("a", remote=f"grpc://{serving.address}")

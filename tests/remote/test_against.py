@@ -134,6 +134,7 @@ def test_a_secret_that_counts_is_never_shared(ann: Machine, bob: Machine) -> Non
     assert "its value cannot be compared between machines, nor the result shared" in found["explanation"]
 
 
+@pytest.mark.slow
 def test_whose_build(ann: Machine, bob: Machine, machine: MakeMachine) -> None:
     bob.build(bob.project(DOCKERFILE, FILES)).ok()
     carol = made(machine, "carol")
@@ -173,6 +174,7 @@ def test_what_cannot_be(ann: Machine, bob: Machine, server: CacheServer) -> None
     assert "does not answer" in against(ann, "1.3", mine, code=5).stderr
 
 
+@pytest.mark.slow
 def test_records_of_others_are_not_believed(ann: Machine, bob: Machine, server: CacheServer) -> None:
     """Records that unpack to far more than they are, or that are no records, only lack."""
     import zlib

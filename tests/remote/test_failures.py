@@ -43,6 +43,7 @@ def test_a_remote_that_is_down_is_one_warning_and_a_build(machine: MakeMachine) 
     assert time.monotonic() - started < 15
 
 
+@pytest.mark.slow
 def test_a_remote_that_never_answers_is_left_after_seconds(machine: MakeMachine, proxy: Proxy) -> None:
     proxy.delay = 60.0
     alone = machine("a", remote=proxy.url)
@@ -62,6 +63,7 @@ def test_what_could_not_be_published_the_next_build_publishes(machine: MakeMachi
     assert not second.build(second.project(STEPS, {"source": "x"})).ok().executed
 
 
+@pytest.mark.slow
 def test_a_remote_that_goes_away_while_a_step_runs(machine: MakeMachine, server: CacheServer, proxy: Proxy, tmp_path: Path) -> None:
     """The build finds it there, and cannot publish any more."""
     alone = machine("a", remote=proxy.url)
@@ -85,6 +87,7 @@ def test_a_remote_that_goes_away_while_a_step_runs(machine: MakeMachine, server:
     assert len(warnings(ran)) <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("allowed", [100, 3_000, 40_000, 200_000])
 def test_a_connection_that_breaks_is_made_again(machine: MakeMachine, server: CacheServer, proxy: Proxy, tmp_path: Path, allowed: int) -> None:
     """However early it breaks, the files are right; if it lasts for a message at a time, nothing runs."""

@@ -95,6 +95,7 @@ def check(seed: int, kinds: tuple[str, ...], machine: MakeMachine, server: Cache
     return proxy.done
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS[:-1])
 def test_one_kind_of_fault(machine: MakeMachine, server: CacheServer, right: dict[str, str], kind: str) -> None:
     assert kind in check(1, (kind,), machine, server, right)
@@ -102,6 +103,7 @@ def test_one_kind_of_fault(machine: MakeMachine, server: CacheServer, right: dic
     assert machine("looks").call("cache", "verify", "--store", server.directory).code == 0
 
 
+@pytest.mark.slow
 def test_a_peer_that_speaks_nonsense_leaves_no_line_of_grpcs_own(machine: MakeMachine) -> None:
     header = b"\x02\x03XYZ\x88"  # a method of requests, in an answer
     answer = b"\0\0\0\4\0\0\0\0\0" + len(header).to_bytes(3, "big") + b"\x01\x04\0\0\0\x01" + header
@@ -143,6 +145,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", place], check=True)
 
 
+@pytest.mark.slow
 def test_a_server_whose_disk_is_full(machine: MakeMachine, small_disk: Path) -> None:
     """One warning, the right image; and once there is room the next build publishes what was left over."""
     server = CacheServer(small_disk / "served")

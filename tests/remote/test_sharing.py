@@ -6,6 +6,7 @@ import os
 import random
 from typing import TYPE_CHECKING
 
+import pytest
 from team import loaded_modules, records, tasks, warnings
 
 if TYPE_CHECKING:
@@ -166,6 +167,7 @@ def test_no_path_of_the_host_is_published(machine: MakeMachine, server: CacheSer
     assert os.fsencode(first.root.name)
 
 
+@pytest.mark.slow
 def test_a_small_change_of_a_large_layer_moves_little(machine: MakeMachine, server: CacheServer, tmp_path: Path) -> None:
     """40 MB that do not compress, of which one file changes: a chunk or two of half a megabyte on average."""
     noise = random.Random(1)

@@ -166,6 +166,7 @@ def test_messages_that_are_too_large_leave_a_line(serve: Callable[..., Serving],
     assert f"{digest.hash}/{digest.size_bytes} by anonymous broke off at {MB} bytes" in serving.wait_for("info")["text"]
 
 
+@pytest.mark.slow
 def test_memory_comes_back_after_many_large_calls_at_once(serve: Callable[..., Serving]) -> None:
     serving = serve("--anonymous", "write")
     request = pb.BatchUpdateBlobsRequest()

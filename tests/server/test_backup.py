@@ -59,6 +59,7 @@ def test_what_was_exported_while_it_was_served_can_be_served_again(
     assert [again.read(file.digest, "main") for file in result.output_files] == [large, small]
 
 
+@pytest.mark.slow
 def test_an_export_beside_writers_and_clean_ups_is_of_one_moment(serve: Serve, connect: Connect, tmp_path: Path) -> None:
     shelved = Shelved(tmp_path / "served")
     for number in range(30):

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 import grpc
+import pytest
 from buildgraph.v1 import remote_execution_pb2 as pb
 from serving import Refusal, digest_of, make_token
 
@@ -56,6 +57,7 @@ class _Refused(grpc.RpcError):
         return ""
 
 
+@pytest.mark.slow
 def test_uploads_that_failed_do_not_count(serve: Serve, connect: Connect, tmp_path: Path) -> None:
     secret = make_token(tmp_path / "served", "--name", "me", "--scope", "read,write", "--max-bytes", "2m")
     client = connect(serve(), secret)
@@ -108,6 +110,7 @@ def test_a_token_may_send_messages_so_large(serve: Serve, connect: Connect, tmp_
     assert [line["who"] for line in serving.events("refused")] == ["thin", "thin"]
 
 
+@pytest.mark.slow
 def test_a_message_beyond_what_anybody_may_send_is_refused_and_costs_no_memory(serve: Serve, connect: Connect) -> None:
     serving = serve("--anonymous", "write")
     client = connect(serving)
@@ -137,6 +140,7 @@ def test_a_namespace_that_is_full_takes_no_more_until_it_was_cleaned_up(serve: S
     assert "the default namespace is full (1.0 MiB)" in refused.text
 
 
+@pytest.mark.slow
 def test_slow_requests_at_the_http_port_hold_nobody_up(serve: Serve) -> None:
     serving = serve("--anonymous", "read")
     host, _, port = serving.web.partition("://")[2].rpartition(":")

@@ -183,6 +183,7 @@ def test_a_log_can_be_rotated(serve: Serve, connect: Connect, tmp_path: Path) ->
     assert "published" not in old.read_text()
 
 
+@pytest.mark.slow
 def test_a_store_that_cannot_be_written_any_more_ends_the_server_with_exit_code_4(serve: Serve, connect: Connect) -> None:
     serving = serve("--anonymous", "write")
     client = connect(serving)

@@ -190,6 +190,7 @@ def test_a_clean_up_beside_32_writers_loses_nothing_that_was_acknowledged(shelve
     assert_whole(shelved)
 
 
+@pytest.mark.slow
 def test_a_server_keeps_within_its_limit_by_itself(serve: Serve, connect: Connect, tmp_path: Path) -> None:
     shelved = Shelved(tmp_path / "served")
     for number in range(20):
@@ -209,6 +210,7 @@ def test_a_server_keeps_within_its_limit_by_itself(serve: Serve, connect: Connec
     assert call("cache", "verify", "--store", tmp_path / "served").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_write_that_meets_a_limit_starts_the_clean_up(serve: Serve, connect: Connect, tmp_path: Path) -> None:
     shelved = Shelved(tmp_path / "served")
     for _ in range(4):

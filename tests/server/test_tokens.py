@@ -181,6 +181,7 @@ def test_a_pull_request_reads_main_and_never_writes_it(serve: Serve, connect: Co
     assert [(line["who"], line["namespace"]) for line in published] == [("main", "main"), ("pr", "pr/7")]
 
 
+@pytest.mark.slow
 def test_a_change_of_the_file_counts_without_a_restart(serve: Serve, connect: Connect, tmp_path: Path) -> None:
     store = tmp_path / "served"
     first = make_token(store, "--name", "first", "--scope", "read,write")

@@ -330,6 +330,7 @@ def test_a_blob_that_the_disk_lost_is_not_made_up(live: Live) -> None:
     assert "upload it again" in lost.text
 
 
+@pytest.mark.slow
 def test_too_many_streams_are_refused_not_queued(live: Live) -> None:
     data = noise(64 << 20)
     live.write(data)
