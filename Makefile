@@ -52,11 +52,11 @@ lint: $(VENV)/dev
 	$(BIN)/mypy cache worker compiler proto/generate.py bench
 	$(BIN)/python proto/generate.py --check
 
-# What forks a keeper goes alone: workers of xdist have threads, and a process that has may not fork.
+# What measures time goes alone; what forks a keeper, too: workers of xdist have threads, and a process that has may not fork.
 test: install $(VENV)/dev
 	$(call apt_install,$(TEST_PACKAGES))
-	$(BIN)/pytest -q -m "not slow" tests/worker/test_keeper.py
-	$(BIN)/pytest -q -m "not slow" -n 2 --dist loadfile --ignore tests/worker/test_keeper.py
+	$(BIN)/pytest -q -m "alone and not slow"
+	$(BIN)/pytest -q -m "not alone and not slow" -n 2 --dist loadfile
 
 test-slow: install $(VENV)/dev
 	$(call apt_install,$(TEST_PACKAGES))

@@ -81,6 +81,7 @@ def test_a_step_that_never_works_fails_after_the_last_attempt(program: Program) 
     assert program.call("log", "1.1", project).ok().stdout.splitlines() == failed.output("1.1")
 
 
+@pytest.mark.alone
 def test_the_time_of_a_step_is_that_of_the_attempt_that_worked(program: Program) -> None:
     project = program.project(BASE + f"# buildgraph: retry=1\nRUN {COUNT}; test $n -ge 2\n")
     program.build(project).ok()
@@ -104,6 +105,7 @@ def test_a_secret_that_is_missing_is_no_reason_to_try_again(program: Program) ->
     assert time.monotonic() - started < 15
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_pause_between_attempts_can_be_interrupted(program: Program, number: signal.Signals) -> None:
     # The pauses are 1, 2, 4 and 8 s: the fourth leaves time.

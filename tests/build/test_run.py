@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from program import Program
 
@@ -254,6 +256,7 @@ def test_a_command_that_is_not_there(program: Program) -> None:
     assert "/no/such/program" in failed.stderr
 
 
+@pytest.mark.alone
 def test_independent_stages_run_at_the_same_time(program: Program) -> None:
     stages = "".join(f"FROM base AS s{n}\nRUN sleep 1; echo {n} > /{n}\n" for n in range(6))
     last = "FROM base\n" + "".join(f"COPY --from=s{n} /{n} /{n}\n" for n in range(6))

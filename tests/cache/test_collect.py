@@ -38,6 +38,7 @@ def test_the_automatic_clean_up_keeps_the_limit(store: LmdbStore) -> None:
     assert collect_after_build(store, policy) is None, "there is nothing to do any more"
 
 
+@pytest.mark.alone
 def test_the_automatic_clean_up_is_cheap_when_there_is_nothing_to_do(store: LmdbStore) -> None:
     store.commit(result_batch("a", LARGE))
     policy = GcPolicy()

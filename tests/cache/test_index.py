@@ -223,14 +223,15 @@ def test_any_wrong_value_is_refused_or_sound(value: object, data: st.DataObject)
     assert Index.decode(index.encode()) == index
 
 
+@pytest.mark.alone
 def test_decoding_is_fast() -> None:
     # 75 ms for 20,000 entries on the machine where it was measured; this only catches what is slower by far.
     data = Index(
         Entry(f"d{n // 40}/f{n}", FILE, 0o644, size=n, offset=n * 512, digest=DIGEST) for n in range(20_000)
     ).encode()
-    start = time.perf_counter()
+    start = time.process_time()
     Index.decode(data)
-    assert time.perf_counter() - start < 0.6
+    assert time.process_time() - start < 0.6
 
 
 LOWER = Rootfs(

@@ -323,10 +323,11 @@ def test_hostile_directories_cost_no_memory() -> None:
     refused("implies too many directories", *tars)
 
 
+@pytest.mark.alone
 def test_hostile_replacements_cost_no_time() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     refused("replaces too many directories", *[member("a/", b"5"), member("a")] * 2000)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_members_are_streamed_in_order() -> None:
@@ -337,9 +338,10 @@ def test_members_are_streamed_in_order() -> None:
     assert seen == [("b", FILE, 3000, b""), ("a", SYMLINK, 0, b""), ("b", FILE, 5, b"again")]
 
 
+@pytest.mark.alone
 def test_reading_is_fast() -> None:
     # 30,000 members a second on the machine where it was measured; this only catches what is slower by far.
     tar = b"".join(member(f"d/f{n:05}", data=b"x" * 2000) for n in range(3000))
-    start = time.perf_counter()
+    start = time.process_time()
     index_of(tar)
-    assert time.perf_counter() - start < 1.5
+    assert time.process_time() - start < 1.5

@@ -203,10 +203,11 @@ def test_an_unwritable_layer_is_a_problem_of_the_machine() -> None:
         os.close(fd)
 
 
+@pytest.mark.alone
 def test_many_small_files_are_fast() -> None:
     # 55,000 a second on the machine where it was measured; this only catches what is slower by far.
     data = b"x" * 3000
     with scratch_file() as fd:
-        start = time.perf_counter()
+        start = time.process_time()
         write(fd, [file(f"d/f{n:05}", data) for n in range(5000)])
-        assert time.perf_counter() - start < 1.5
+        assert time.process_time() - start < 1.5

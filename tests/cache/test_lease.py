@@ -101,6 +101,7 @@ def test_a_wait_can_be_cancelled(tmp_path: Path) -> None:
     assert acquire(str(tmp_path), "other", cancelled=lambda: True) is None
 
 
+@pytest.mark.alone
 def test_a_killed_holder_loses_it_at_once(tmp_path: Path) -> None:
     process = hold_elsewhere(tmp_path, 60)
     process.send_signal(signal.SIGKILL)

@@ -271,18 +271,19 @@ def test_deep_paths_need_no_recursion() -> None:
     assert rootfs.resolve(f"{path}/f").entry == found[0]
 
 
+@pytest.mark.alone
 def test_many_layers_are_fast() -> None:
     base = Index(Entry(f"usr/d{n // 50}/f{n}", FILE) for n in range(10_000))
     tops = [Index([Entry("usr", DIRECTORY, 0o755), Entry(f"usr/d{n}/new{n}", FILE)]) for n in range(50)]
     rootfs = Rootfs([base, *tops])
-    start = time.perf_counter()
+    start = time.process_time()
     for n in range(10_000):
         assert rootfs.lookup(f"usr/d{n // 50}/f{n}") is not None
     for _ in range(2000):
         rootfs.resolve("/usr/d3/new3")
     assert sum(1 for _ in rootfs.walk()) == 10_000 + 50 + 200 + 2
     # 0.1 s on the machine where it was measured; this only catches what is slower by far.
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_hardlinks_keep_their_kind_in_the_index() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,6 +75,7 @@ def test_a_chain_is_a_straight_line() -> None:
     assert all(len(edge.points) == 2 for edge in layout.edges)
 
 
+@pytest.mark.alone
 def test_three_hundred_nodes_take_no_time() -> None:
     items = [Item(f"n{n}", f"g{n // 10}", tuple({f"n{max(0, n - 1)}", f"n{n // 2}"} - {f"n{n}"})) for n in range(300)]
     began = time.process_time()

@@ -32,6 +32,7 @@ CHAINS = {
 }
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("form", CHAINS)
 def test_thousands_of_stages(form: str) -> None:
     count = 2000

@@ -93,6 +93,7 @@ def test_no_control_character_passes(line: str) -> None:
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202e]", text)
 
 
+@pytest.mark.alone
 def test_hostile_output_costs_little_time() -> None:
     began = time.monotonic()
     for text in ("\x1b]", "\x9d", "\x1b[", "\x1b", "\x90a", "\x1b]0;", "\r", "\x1b "):

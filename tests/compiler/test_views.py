@@ -262,6 +262,7 @@ def test_what_was_cut_is_said() -> None:
     assert "characters more)" in shown
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("count", [3, 30, 300])
 def test_pages_of_any_size_are_made_fast(count: int) -> None:
     made = many(count)

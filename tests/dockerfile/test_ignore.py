@@ -123,12 +123,13 @@ def test_malformed_lines_are_refused_with_their_place(line: str) -> None:
         IgnoreRules.from_patterns([line])
 
 
+@pytest.mark.alone
 def test_hostile_patterns_take_no_time() -> None:
     path = "/".join(["a" * 250] * 16)
-    started = time.monotonic()
+    started = time.process_time()
     for pattern in ("*a" * 60 + "b", "**/" + "*a*/**/" * 8 + "b", "**/a*/" * 10 + "b", "?*" * 100 + "/**/x"):
         assert not IgnoreRules.from_patterns([pattern]).ignored(path)
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import time
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
+import pytest
 from records import EVIL, build, node
 from serving import Client, make_token
 from surfing import get, publish
@@ -160,6 +161,7 @@ def test_paths_that_are_none(serve: Serve) -> None:
     assert int(headers["content-length"]) > 1000
 
 
+@pytest.mark.alone
 def test_a_page_of_many_builds_is_quick_and_made_once(serve: Serve) -> None:
     server = serve("--anonymous", "write")
     now = time.time()

@@ -84,6 +84,7 @@ def test_a_command_that_was_killed_with_the_build_is_not_begun_again(store: Lmdb
     assert (len(step.times), step.lines) == (1, [])
 
 
+@pytest.mark.alone
 def test_a_pause_ends_when_nobody_waits_any_more(store: LmdbStore) -> None:
     step = Step(store, CommandFailed(1, []))
     started = time.monotonic()

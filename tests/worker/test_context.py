@@ -122,6 +122,7 @@ def test_a_file_in_a_very_long_path_is_remembered_too(store: LmdbStore, context:
     assert tree.hashed == []
 
 
+@pytest.mark.alone
 def test_a_second_scan_of_many_files_only_stats(store: LmdbStore, tmp_path: Path) -> None:
     for number in range(200):
         directory = tmp_path / f"many/{number:03}"

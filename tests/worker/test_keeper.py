@@ -20,7 +20,7 @@ from worker.keeper_client import BundleFile, Keeper, View
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = needs_root
+pytestmark = [needs_root, pytest.mark.alone]
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 

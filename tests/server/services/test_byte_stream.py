@@ -232,6 +232,7 @@ def test_a_message_that_is_too_large(live: Live) -> None:
     assert live.write(data, piece=4 << 20) == len(data)
 
 
+@pytest.mark.alone
 def test_a_stream_that_does_not_move_is_ended(started: Callable[..., Live]) -> None:
     live = started(idle_seconds=0.5)
     data = noise(100_000)
