@@ -12,6 +12,7 @@ from cache import encoding
 from cache.condemned import condemn_unnamed
 from cache.names import named_images
 from cache.naming import CLAMP, blobs_in, layer_in
+from cache.recipe import content_in
 from cache.usage import layer_key
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class _Eviction:
         """The notes of what they were made of stay, as `cache.remembered` says: why a step runs again is asked then."""
         if not contents:
             return
-        keys = [key for key, value in self._view.scan("recipes") if value.decode("ascii", "replace") in contents]
+        keys = [key for key, value in self._view.scan("recipes") if content_in(value) in contents]
         for key in keys:
             self._view.delete("recipes", key)
 

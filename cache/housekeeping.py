@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cache import encoding
 from cache.build_record import BuildRecord
 from cache.names import named_images
+from cache.recipe import content_in
 from cache.remembered import SOURCE, drop_file_lists, forgotten_notes
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def _without_result(view: View) -> list[str]:
     return [
         key
         for key, value in view.scan("recipes")
-        if view.get("results", value.decode("ascii", "replace")) is None
+        if view.get("results", content_in(value)) is None
     ]
 
 

@@ -3,7 +3,7 @@
 A record of `results` names only blobs that are here. What a server told about is kept in the table `promised`, which
 keeps no blob alive and may be forgotten at any time:
 
-`recipe:KEY` → content key. `content:KEY` → a `Promise`. `layer:DIFF_ID` → the content key of a result with that layer.
+`recipe:KEY` → a `Recipe`. `content:KEY` → a `Promise`. `layer:DIFF_ID` → the content key of a result with that layer.
 `base:DIFF_ID` → a `Promise` whose layer is one of an image from outside, of which only the listing is shared.
 `listing:DIFF_ID` → the encoded index of a layer.
 """
@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from cache import encoding
+from cache.recipe import content_in
 from cache.result import Result
 from cache.store import Batch
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from cache.lmdb_store import LmdbStore
     from cache.lmdb_view import View
+    from cache.recipe import Recipe
     from cache.store import Store
 
 MAX_PROMISES = 50_000
@@ -82,7 +84,7 @@ class Promises:
         self._server = server
         self._namespaces = frozenset(namespaces)
         self._lock = threading.Lock()
-        self._recipes: dict[str, str] = {}
+        self._recipes: dict[str, bytes] = {}
         self._contents: dict[str, Promise] = {}
         self._layers: dict[str, str] = {}
         self._bases: dict[str, Promise] = {}
@@ -94,15 +96,15 @@ class Promises:
 
     # what is known
 
-    def contents(self, recipes: Collection[str]) -> dict[str, str]:
-        """Recipe key → content key."""
+    def recipes(self, recipes: Collection[str]) -> dict[str, bytes]:
+        """Recipe key → encoded `Recipe`."""
         if not self.active:
             return {}
         with self._lock:
             found = {key: self._recipes[key] for key in recipes if key in self._recipes}
         records = self._store.get_many("promised", {f"recipe:{key}" for key in recipes if key not in found})
         for key, value in records.items():
-            found[key.removeprefix("recipe:")] = value.decode("ascii", "replace")
+            found[key.removeprefix("recipe:")] = value
         return found
 
     def results(self, contents: Collection[str]) -> dict[str, Promise]:
@@ -166,8 +168,9 @@ class Promises:
 
     # what is learnt
 
-    def note(self, content: str, promise: Promise, recipe: str = "") -> None:
-        """A server has the result. recipe: "" if it was found by its content."""
+    def note(self, found: Recipe, promise: Promise, recipe: str = "") -> None:
+        """A server has the result. recipe: its key, "" if it was found by its content."""
+        content = found.content
         if not self._may_be_used(promise):
             return
         self._keep(content, promise)
@@ -175,8 +178,7 @@ class Promises:
         with self._lock:
             self._new[f"content:{content}"] = promise.encode(time.time())
             if recipe:
-                self._recipes[recipe] = content
-                self._new[f"recipe:{recipe}"] = content.encode()
+                self._recipes[recipe] = self._new[f"recipe:{recipe}"] = found.encode()
             if layer is not None:
                 self._new[f"layer:{layer.diff_id}"] = content.encode()
 
@@ -205,7 +207,7 @@ class Promises:
                 self._refused.add(diff_id)
             content = self._layers.pop(diff_id, "")
             gone = {key for key, promise in self._contents.items() if _has(promise, diff_id)} | {content} - {""}
-            recipes = [key for key, value in self._recipes.items() if value in gone]
+            recipes = [key for key, value in self._recipes.items() if content_in(value) in gone]
             for key in gone:
                 self._contents.pop(key, None)
             for key in recipes:

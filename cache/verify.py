@@ -21,6 +21,7 @@ from cache.names import read_name
 from cache.naming import blobs_in
 from cache.prune import find_orphans
 from cache.readers import sweep_readers
+from cache.recipe import Recipe
 from cache.result import Layer, Result
 from cache.run_dir import sweep
 from cache.store import TABLES, Batch
@@ -300,7 +301,7 @@ def _parse(table: Table, key: str, record: bytes) -> Layer | None:
         encoding.parse(record)
     elif table == "condemned":
         Digest.parse(key)
-    elif table == "recipes" and not record.isalnum():
+    elif table == "recipes" and Recipe.parse(record) is None:
         raise ValueError("it is no key")
     return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from cache.errors import BuildgraphError, EnvironmentProblem, StoreProblem, UsageError
@@ -11,6 +12,8 @@ from cache.images import Images
 from cache.run_dir import sweep
 from compiler.assemble import assemble
 from compiler.build_log import BuildLog
+from compiler.failure import Contradicted
+from compiler.fleet_choice import NO_CHOICE, FleetChoice
 from compiler.needs import needed
 from compiler.progress.events import Announced, Finished, node_infos
 from compiler.progress.platforms import platform_reporters
@@ -22,18 +25,23 @@ from worker.maker import maker
 from worker.operation import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cache.image_config import ImageConfig
     from cache.lmdb_store import LmdbStore
     from cache.result import Layer, Result
     from compiler.agents import Agents
+    from compiler.dispatch import Executes
+    from compiler.fleet.placing import Fleet, Placing
     from compiler.graph import Node
     from compiler.options import BuildOptions, SecretSource
     from compiler.progress.events import Reporter
     from compiler.remote_cache import RemoteCache
     from compiler.team_build import TeamBuild
+    from worker.execute import Executor
     from worker.run import Machine
+
+    Place = Callable[[Session, Reporter], Placing]
 
 MAX_SECRET = 500 << 10
 """Bytes of a secret, docker's own limit."""
@@ -48,7 +56,8 @@ class Built(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """A variant between being looked up and being built. results: known ones, in the end all."""
+    """A variant between being looked up and being built. results: known ones, in the end all. provisional: steps with a
+    known one that may turn out not to be good."""
 
     session: Session
     log: BuildLog
@@ -56,6 +65,7 @@ class _Piece(NamedTuple):
     steps: list[Node]
     missing: list[Node]
     results: dict[str, Result]
+    provisional: frozenset[str]
 
 
 class Builder:
@@ -65,8 +75,18 @@ class Builder:
     those that were executed, also after a failure.
     """
 
-    def __init__(self, store: LmdbStore, reporter: Reporter, jobs: int, remote: RemoteCache | None = None) -> None:
-        """remote: a cache server that is asked, and given what is made."""
+    def __init__(
+        self,
+        store: LmdbStore,
+        reporter: Reporter,
+        jobs: int,
+        remote: RemoteCache | None = None,
+        choice: FleetChoice = NO_CHOICE,
+    ) -> None:
+        """remote: a cache server that is asked, and given what is made; its fleet, if it has one, runs commands.
+        choice: what the user said about that."""
+        self._choice = choice
+        self._fleet: Fleet | None = None
         self._store = store
         self._remote = remote
         self._team: TeamBuild | None = None
@@ -76,6 +96,8 @@ class Builder:
         self._reporter = reporter
         self._jobs = jobs
         self._pieces: list[_Piece] = []
+        self._strict = False
+        self._told: set[tuple[str, str]] = set()
         self.announced = False
         self.hits = 0
         self.ran: list[str] = []
@@ -114,6 +136,10 @@ class Builder:
             library.forget(gone.diff_id)
             pieces = []  # the build begins again, and that one is told of
             raise
+        except Contradicted:
+            self._strict = True
+            pieces = []
+            raise
         finally:
             for number, piece in enumerate(pieces):
                 done = number < len(built)
@@ -125,7 +151,8 @@ class Builder:
 
     def _prepare(self, session: Session, reporter: Reporter) -> _Piece:
         """Look up what is known, and announce what will be shown."""
-        known = session.known()
+        found = session.known(strict=self._strict)
+        known = found.results
         wanted = needed(session.graph, known)
         steps = [node for node in session.graph if node.is_step and node.id in wanted]
         shown = {node.id for node in steps}
@@ -138,8 +165,17 @@ class Builder:
                 log.known(node, known[node.id])
                 promised = session.lookup.promised.get(session.lookup.contents.get(node.id, ""))
                 note = f"from {promised.origin.server}" if promised is not None else ""
-                reporter.report(Finished(node.id, "cached", 0.0, known[node.id].size, note))
-        return _Piece(session, log, reporter, steps, [node for node in steps if node.id not in known], known)
+                if node.id not in found.provisional:
+                    self._tell_known(reporter, session, node, known[node.id], note)
+        missing = [node for node in steps if node.id not in known]
+        return _Piece(session, log, reporter, steps, missing, known, frozenset(found.provisional))
+
+    def _tell_known(self, reporter: Reporter, session: Session, node: Node, result: Result, note: str = "") -> None:
+        """Once, also where the build begins again."""
+        name = (str(session.options.platform), node.id)
+        if name not in self._told:
+            self._told.add(name)
+            reporter.report(Finished(node.id, "cached", 0.0, result.size, note))
 
     def _execute(self, pieces: Sequence[_Piece], library: LayerLibrary) -> None:
         """Make what is missing; results end up in the pieces."""
@@ -150,27 +186,65 @@ class Builder:
         options = pieces[0].session.options
         secrets = {source.id: read_secret(source) for source in options.secrets}
         runs = any(isinstance(node.definition, Run) for piece in pieces for node in piece.missing)
-        self._prepare_to_run(options, library, runs=runs)
+        fleet = self._open_fleet(pieces[0].session) if runs else None
+        if fleet is None or self._agents is None:
+            self._prepare_to_run(options, library, runs=runs and fleet is None)
+        if any(piece.provisional for piece in pieces) and not runs:
+            self._prepare_early(options, library)  # it may turn out that a RUN has to be executed all the same
         agents = self._agents.sockets if self._agents is not None else {}
         # From here on there are threads, and nothing forks any more.
         self._store.start_writer()
         sweep(self._store.directory)  # once more: only now an ordinary user may remove what steps owned
-        executor = Executor(self._store, library, self._machine)
+        executor, place = self._executor(Executor(self._store, library, self._machine), library, fleet)
+        at_once = self._jobs if fleet is None else fleet.at_once(self._jobs)
         try:
             for piece in pieces:
                 session = piece.session
-                plan = Plan(session.graph, piece.results, medians(session.records.expected()), self._jobs)
+                plan = Plan(session.graph, piece.results, medians(session.records.expected()), at_once)
                 made = self._team.made(session) if self._team is not None else lambda *_: None
                 dispatcher = Dispatcher(
-                    session, plan, executor, piece.reporter, Given(secrets, agents), self._jobs, made
+                    session, plan, executor, piece.reporter, Given(secrets, agents), at_once, made, piece.provisional,
+                    place and place(session, piece.reporter),
                 )  # fmt: skip
                 try:
                     piece.results.update(dispatcher.run())
+                    for name in piece.provisional:
+                        self._tell_known(piece.reporter, session, session.graph[name], piece.results[name])
                 finally:
                     self.ran += dispatcher.ran
+                    self._told |= {(str(session.options.platform), name) for name in dispatcher.ran}
                     piece.log.ended(dispatcher.nodes)
         finally:
             executor.close()
+
+    def _open_fleet(self, session: Session) -> Fleet | None:
+        """The server's fleet, if it has one for us. The server was contacted when it was asked."""
+        lost = self._fleet is not None and self._fleet.is_lost
+        if self._team is None or self._team.remote.client is None or lost:
+            return None
+        from compiler.fleet.placing import open_fleet
+
+        self._fleet = open_fleet(self._team.remote, session.project)
+        return self._fleet
+
+    def _executor(
+        self, executor: Executor, library: LayerLibrary, fleet: Fleet | None
+    ) -> tuple[Executes, Place | None]:
+        """What executes, and for each session how a step is placed."""
+        slots = self._choice.local_slots
+        if fleet is None and slots is None:
+            return executor, None
+        from compiler.fleet.here import Here
+
+        here = Here(executor, self._jobs, slots, self._unready)
+        team = self._team
+        if fleet is None or team is None:
+            return here, None
+        from compiler.fleet.placing import Placing
+
+        placed = fleet.executor(here, library, self._choice.trusted)
+        began = time.time()
+        return placed, lambda session, reporter: Placing(placed, session, reporter, team, began)
 
     def _prepare_to_run(self, options: BuildOptions, library: LayerLibrary, *, runs: bool) -> None:
         """What forks, and so must be done before there are threads. Raises EnvironmentProblem, UsageError."""
@@ -180,7 +254,7 @@ class Builder:
             from compiler.agents import Agents
 
             self._agents = Agents(options.ssh, self._store)
-        if runs and self._machine is None:
+        if runs and self._machine is None and self._choice.local_slots != 0:
             from worker.machine import open_machine
 
             self._machine = open_machine(self._store, library)
@@ -215,6 +289,8 @@ class Builder:
 
     def close(self) -> None:
         """End the keeper and everything in it."""
+        if self._fleet is not None:
+            self._fleet.close()
         if self._team is not None:
             self._team.close()
         if self._agents is not None:

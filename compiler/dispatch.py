@@ -7,16 +7,17 @@ import queue
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from cache import lease
 from cache.build_record import NodeRecord
 from cache.errors import BuildgraphError
+from cache.recipe import Recipe
 from cache.store import Batch
 from compiler.dockerfile.errors import DockerfileError
 from compiler.explain import explain_gone
-from compiler.failure import FailedAt
-from compiler.fresh import is_expired, layers_of, no_cache, no_cache_text
+from compiler.failure import Contradicted, FailedAt
+from compiler.fresh import Provisional, is_expired, layers_of, no_cache, no_cache_text
 from compiler.plan import Begin, Broken, Command, Complete, Done, Plan
 from compiler.progress.events import Finished, Printed, Started, Waiting
 from compiler.reasons import Reason
@@ -25,7 +26,7 @@ from worker.action import Action, Cancelled, CommandFailed, Order, spelled
 from worker.log_tail import LogTail
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from concurrent.futures import Future
 
     from cache.result import Layer, Result
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from compiler.graph import Node
     from compiler.progress.events import Reporter
     from compiler.session import Session
-    from worker.execute import Executor
     from worker.tree import Tree
 
 TOLD = frozenset(
@@ -56,6 +56,14 @@ class _Outcome(NamedTuple):
     error: BaseException | None
 
 
+class Executes(Protocol):
+    """What makes results: see `Executor`."""
+
+    def execute(self, action: Action, order: Order) -> Result: ...
+    def stop(self) -> None: ...
+    def close(self) -> None: ...
+
+
 class Given(NamedTuple):
     """What steps may use and no key counts. secrets: id → value. agents: id → socket of an ssh agent."""
 
@@ -70,13 +78,19 @@ class Dispatcher:
         self,
         session: Session,
         plan: Plan,
-        executor: Executor,
+        executor: Executes,
         reporter: Reporter,
         given: Given,
         jobs: int,
         made: Callable[[Node, str, Result], None] = lambda *_: None,
+        provisional: Collection[str] = (),
+        place: Callable[[Node, Action, Order], tuple[Result, str]] | None = None,
     ) -> None:
-        """made: is told of each result that is found or made here, and its content key."""
+        """made: is told of each result that is found or made here, and its content key. provisional: steps of the plan
+        that have a result which is good unless what it was made from comes out otherwise. place: executes a step where
+        that is best, and says where, instead of the executor."""
+        self._place = place or (lambda _, action, order: (executor.execute(action, order), ""))
+        self._provisional = Provisional(session.graph, session.grounds, session.lookup, provisional)
         self._made = made
         self._session = session
         self._plan = plan
@@ -105,6 +119,10 @@ class Dispatcher:
                         commands = self._plan.handle(Broken(outcome.node))
                     elif outcome.result is not None:
                         commands = self._plan.handle(Done(outcome.node, outcome.result))
+                        wrong = self._provisional.contradicted(self._plan.results)
+                        if wrong:
+                            self._stop()
+                            raise Contradicted(wrong)
             except KeyboardInterrupt:
                 self._stop()
                 raise
@@ -241,7 +259,7 @@ class Dispatcher:
         operation = node.definition
         action = Action(key, operation, tuple(inputs), node.platform)  # type: ignore[arg-type]  # a step's definition is its operation
         try:
-            result = self._executor.execute(action, order)
+            result, where = self._place(node, action, order)
         except BuildgraphError:
             if self._stopping.is_set():
                 raise Cancelled from None
@@ -251,7 +269,7 @@ class Dispatcher:
         written = self._note(node, key, result.seconds)
         self.nodes[node.id] = self.nodes[node.id]._replace(status="ran", seconds=seconds, log=result.log)
         self._made(node, key, result)
-        self._reporter.report(Finished(node.id, "done", seconds, result.size, ""))
+        self._reporter.report(Finished(node.id, "done", seconds, result.size, where))
         return result, written
 
     def _describe(self, node: Node, key: str, found: Result | None) -> NodeRecord:
@@ -313,5 +331,7 @@ class Dispatcher:
         Done when this, and everything that was submitted before, is written.
         """
         session = self._session
-        recipe: tuple[Table, str, bytes] = ("recipes", session.keys.recipe(node.id), key.encode())
+        grounds = session.lookup.grounds[node.id] = session.grounds.of(node, self._layers)
+        record = Recipe(key, grounds).encode()
+        recipe: tuple[Table, str, bytes] = ("recipes", session.keys.recipe(node.id), record)
         return session.store.submit(Batch(records=(recipe, *session.records.made(node, seconds))))

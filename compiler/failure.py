@@ -1,4 +1,4 @@
-"""FailedAt: a failure with the place in the Dockerfile that it belongs to, so that the message can show the line."""
+"""Failures of a build: at a place in the Dockerfile, so that the message can show the line; or of what was believed."""
 
 from __future__ import annotations
 
@@ -17,3 +17,11 @@ class FailedAt(BuildgraphError):
         super().__init__(cause.message, hint=cause.hint)
         self.span = span
         self.cause = cause
+
+
+class Contradicted(BuildgraphError):
+    """A known result was made from something else than what the build has just made below it: the build begins again
+    without it, and nobody needs to know."""
+
+    def __init__(self, step: str) -> None:
+        super().__init__(f"what {step} was made of has come out otherwise", hint="build again")

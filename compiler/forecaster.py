@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cache.errors import BuildgraphError, DefinitionError
 from compiler.explain import NEVER_BUILT, NEW_HERE, explain, explain_forgotten, explain_gone
 from compiler.forecast import DEPENDS, HIT, LOCAL, MISS, REMOTE, Forecast, Outlook
-from compiler.fresh import is_expired, known_results, layers_of, no_cache, no_cache_text
+from compiler.fresh import Known, is_expired, known_results, layers_of, no_cache, no_cache_text
 from compiler.graph import ROOTFS, Graph, ImageSource, Node
 from compiler.needs import needed
 from compiler.plan import Begin, Plan
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cache.result import Result
+    from compiler.grounds import Grounds
     from compiler.keys import Keys
     from compiler.lookup import Lookup
     from compiler.options import BuildOptions
@@ -44,6 +45,7 @@ class Forecaster:
         records: StepRecords,
         library: LayerLibrary,
         options: BuildOptions,
+        grounds: Grounds,
     ) -> None:
         self._graph = graph
         self._keys = keys
@@ -51,8 +53,10 @@ class Forecaster:
         self._records = records
         self._library = library
         self._options = options
+        self._grounds = grounds
         self._now = time.time()
         self._world: PlannedWorld | None = None
+        self._known: Known | None = None
         self._explained: dict[tuple[str, str], Explained] = {}
         self._bottoms: dict[str, Node] = {}
         for node in graph:
@@ -60,9 +64,11 @@ class Forecaster:
 
     def forecast(self, slots: int) -> Forecast:
         """slots: steps that may run at the same time."""
-        results, self._expired = known_results(self._graph, self._keys, self._lookup, self._options)
+        known_now = self._known = known_results(self._graph, self._keys, self._lookup, self._options, self._grounds)
+        results = known_now.results
         known = dict(results)
         self._results = results
+        self._expired, self._provisional = known_now.expired, known_now.provisional
         self._expectations = self._records.expected()
         self._wanted = needed(self._graph, results)
         self._before = self._results_before()
@@ -73,9 +79,10 @@ class Forecaster:
         self._assumed: dict[str, Result] = dict(results)
         for node in self._graph:
             outlook = self._found[node.id] = self._outlook(node)
-            twins.note(node, outlook, self._contents.get(node.id, ""), alone=no_cache(node, self._options))
+            alone = no_cache(node, self._options) or node.id in known_now.provisional
+            twins.note(node, outlook, self._contents.get(node.id, ""), alone=alone)
             # Below a step that is known there may be one that is not: --link looks at nothing, and results go singly.
-            opens = node.is_step and outlook.status != HIT
+            opens = node.is_step and outlook.status != HIT and node.id not in known_now.provisional
             below = self._open_below[node.inputs[ROOTFS]] if node.inputs else ""
             self._open_below[node.id] = node.id if opens else below
             if outlook.result is not None:
@@ -141,6 +148,9 @@ class Forecaster:
         known = self._results.get(node.id)
         if known is not None:
             why = Explained(Reason.SAME_RECIPE, f"made by {known.made_by}, took {known.seconds:.1f} s")
+            if makers := self._provisional.get(node.id):
+                why = Explained(Reason.INPUT_OPEN, _waits_for(list(makers)))
+                return Outlook(node, DEPENDS, why, recipe, None, expected, HIT, varies=known.varies)
             return Outlook(node, HIT, why, recipe, known, expected, varies=known.varies, where=self._where(node))
         if node.id not in self._wanted:
             why = Explained(Reason.NOT_NEEDED, "not needed: what takes from it is cached")
@@ -206,6 +216,8 @@ class Forecaster:
     def explain(self, node: Node) -> Explained:
         """Why no result of this step is known, compared with the nearest earlier build of it."""
         before = self._records.before(node)
+        if self._known is not None and node.id in self._known.contradicted:
+            return Explained(Reason.BASE_CHANGED, "what it was made of has come out otherwise since")
         if not before:
             return Explained(Reason.NEVER_BUILT, NEW_HERE if self._records.has_places else NEVER_BUILT)
         now = self._records.preimage(node)
@@ -253,7 +265,10 @@ class Forecaster:
 
     def _note_moves(self) -> None:
         """Bytes that come from elsewhere: layers that are not here of what steps that may run build on or take from."""
-        opened = [each for each in self._found.values() if each.node.is_step and each.status != HIT]
+        opened = [
+            each for each in self._found.values()
+            if each.node.is_step and each.status != HIT and each.node.id not in self._provisional
+        ]  # fmt: skip
         images = {
             image.id: source
             for each in opened

@@ -5,35 +5,49 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from compiler.graph import ImageSource
+from compiler.graph import ROOTFS, ImageSource
+from compiler.grounds import is_complete
+from compiler.needs import needed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
+    from cache.recipe import Ground
     from cache.result import Layer, Result
     from compiler.graph import Graph, Node
+    from compiler.grounds import Grounds
     from compiler.keys import Keys
     from compiler.lookup import Lookup
     from compiler.options import BuildOptions
 
 
 class Known(NamedTuple):
-    """results: node id → result that may be used. expired: those that are older than their step's `ttl`."""
+    """results: node id → result that may be used. expired: those that are older than their step's `ttl`. contradicted:
+    steps whose result was made from something else than what their inputs are now. provisional: those whose result is
+    good if what the build makes below them comes out as before → the steps that make that."""
 
     results: dict[str, Result]
     expired: dict[str, Result]
+    contradicted: frozenset[str]
+    provisional: dict[str, tuple[str, ...]]
 
 
-def known_results(graph: Graph, keys: Keys, lookup: Lookup, options: BuildOptions) -> Known:
+def known_results(
+    graph: Graph, keys: Keys, lookup: Lookup, options: BuildOptions, grounds: Grounds, *, strict: bool = False
+) -> Known:
     """Results by recipe key, looked up in one batch, except where the user wants no cache.
 
-    Nor above such a step: what it makes this time decides by its content.
+    Nor above such a step: what it makes this time decides by its content. strict: nor above anything that the build
+    makes.
     """
     recipes = {node.id: keys.recipe(node.id) for node in graph if node.is_step}
     found = lookup.by_recipe(recipes)
     now = time.time()
     old: dict[str, Result] = {}
+    results: dict[str, Result] = {}
+    contradicted: set[str] = set()
     anew: set[str] = set()
+    claims: dict[str, str] = {}
     for node in graph:
         result = found.get(node.id)
         if result is not None and is_expired(node, result, now):
@@ -41,7 +55,81 @@ def known_results(graph: Graph, keys: Keys, lookup: Lookup, options: BuildOption
             anew.add(node.id)
         elif no_cache(node, options) or not anew.isdisjoint(node.inputs):
             anew.add(node.id)
-    return Known({name: result for name, result in found.items() if name not in anew}, old)
+        elif result is not None:
+            if _holds(graph, node, lookup.grounds.get(node.id, ()), results, grounds, claims):
+                results[node.id] = result
+            else:
+                contradicted.add(node.id)
+                anew.add(node.id)
+    provisional = _provisional(graph, results, lookup)
+    while strict and provisional:
+        for node in graph:
+            if node.id in provisional or not anew.isdisjoint(node.inputs):
+                anew.add(node.id)
+                results.pop(node.id, None)
+        provisional = _provisional(graph, results, lookup)
+    return Known(results, old, frozenset(contradicted), provisional)
+
+
+def _holds(
+    graph: Graph,
+    node: Node,
+    recorded: tuple[Ground, ...],
+    results: Mapping[str, Result],
+    grounds: Grounds,
+    claims: dict[str, str],
+) -> bool:
+    """claims: what others among the known results were made from, by the input; added to. Two that were made from
+    different outcomes of a stage must not meet in one image, though nobody has that stage any more."""
+    for ground in recorded:
+        name = node.inputs[ground.number] if ground.number < len(node.inputs) else ""
+        if not name:
+            return False
+        if is_complete(graph, name, results):
+            if not grounds.hold(node, ground, lambda given: layers_of(graph, given, results)):
+                return False
+        elif ground.number != ROOTFS and claims.setdefault(name, ground.layers) != ground.layers:
+            return False
+    return True
+
+
+def _provisional(graph: Graph, results: Mapping[str, Result], lookup: Lookup) -> dict[str, tuple[str, ...]]:
+    wanted = needed(graph, results)
+    made: dict[str, str] = {}
+    found: dict[str, tuple[str, ...]] = {}
+    for node in graph:
+        if node.is_step and node.id in wanted and node.id not in results:
+            made[node.id] = node.id
+        elif node.inputs and (below := made.get(node.inputs[ROOTFS])):
+            made[node.id] = below
+        if node.is_step and node.id in wanted and node.id in results:
+            names = [node.inputs[ground.number] for ground in lookup.grounds.get(node.id, ())]
+            waits_for = tuple(dict.fromkeys(made[name] for name in names if name in made))
+            if waits_for:
+                found[node.id] = waits_for
+    return found
+
+
+class Provisional:
+    """Known results that stand on what this build still makes: good unless that comes out otherwise than before."""
+
+    def __init__(self, graph: Graph, grounds: Grounds, lookup: Lookup, steps: Collection[str]) -> None:
+        """steps: ids of those that have such a result."""
+        self._graph = graph
+        self._grounds = grounds
+        self._open = {name: list(lookup.grounds.get(name, ())) for name in steps}
+
+    def contradicted(self, results: Mapping[str, Result]) -> str:
+        """A step whose result must not be used, "" if there is none as far as inputs are known by now. Tells of each
+        input once."""
+        for name, grounds in self._open.items():
+            node = self._graph[name]
+            for ground in list(grounds):
+                if is_complete(self._graph, node.inputs[ground.number], results):
+                    grounds.remove(ground)
+                    if not self._grounds.hold(node, ground, lambda given: layers_of(self._graph, given, results)):
+                        return name
+        return ""
 
 
 def no_cache(node: Node, options: BuildOptions) -> bool:

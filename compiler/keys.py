@@ -14,7 +14,7 @@ from cache.errors import BuildgraphError, DefinitionError
 from compiler.dockerfile.errors import DockerfileError
 from compiler.failure import FailedAt
 from compiler.graph import ROOTFS, Graph, ImageSource, Node
-from worker.copy import copy_facts, directory_facts, keep_rule, source_digest
+from worker.copy import copy_facts, destination_facts, directory_facts, keep_rule, source_digest
 from worker.file_list import Listed, list_below, list_selected
 from worker.operation import Copy, MakeDirectory, Mount, Pattern, Run, key_form
 
@@ -61,7 +61,7 @@ class Keys:
             except BuildgraphError as error:
                 raise self._graph.secrets.hide(error) from None
             # COPY --link knows nothing of what is below it; what stands on it knows both.
-            linked = node.is_step and self._ignores_rootfs(node)
+            linked = node.is_step and self.ignores_rootfs(node)
             below = self._filesystems[node.inputs[ROOTFS]] if linked else ""
             self._filesystems[name] = encoding.key("linked", [below, recipe]) if linked else recipe
         return self._recipes[node_id]
@@ -125,12 +125,33 @@ class Keys:
         return encoding.key_of_encoded("recipe", {**said, **more})
 
     def _rootfs_part(self, node: Node) -> str:
-        return "" if self._ignores_rootfs(node) else self._filesystems[node.inputs[ROOTFS]]
+        return "" if self.ignores_rootfs(node) else self._filesystems[node.inputs[ROOTFS]]
 
-    def _ignores_rootfs(self, node: Node) -> bool:
+    def ignores_rootfs(self, node: Node) -> bool:
         """Whether the step looks at nothing below, as COPY --link does."""
         operation = node.definition
         return isinstance(operation, Copy) and operation.link and not needs_names(operation.owner)
+
+    def is_tree(self, node: Node, number: int) -> bool:
+        """Whether an input is files from outside, which the recipe key counts as they are."""
+        return self._tree_at(node, number) is not None
+
+    def facts(
+        self, node: Node, number: int, layers: Callable[[str], Sequence[Layer]], library: LayerLibrary
+    ) -> Any:
+        """What the content key counts of an input that consists of layers; None for all of it."""
+        operation = node.definition
+        if isinstance(operation, Run):
+            return None if number == ROOTFS else self._mounted(node, number, operation, layers, library)
+        if number != ROOTFS:
+            assert isinstance(operation, Copy)
+            trees = {number: library.tree(layers(node.inputs[number]))}
+            return [source_digest(each, trees, operation) for each in _patterns(operation) if each.input == number]
+        rootfs = library.rootfs(layers(node.inputs[ROOTFS]))
+        if isinstance(operation, MakeDirectory):
+            return _plain(directory_facts(operation, rootfs))
+        assert isinstance(operation, Copy)
+        return _plain(destination_facts(operation, rootfs))
 
     def _sources(self, node: Node) -> list[tuple[str, int]]:
         """One pair a source or mount of the operation: a digest of what it selects, "" if that is in layers, and the

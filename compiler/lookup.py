@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cache import encoding
+from cache.recipe import Recipe
 from cache.result import Layer, Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from cache.promises import Promise, Promises
+    from cache.recipe import Ground
     from cache.store import Store
     from compiler.remote_cache import RemoteCache
 
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 class Lookup:
     """Gives only results that can be used: one that cannot be read, or of which anything is gone, counts as none.
 
-    contents: node id → content key of what `by_recipe` found. promised: content key → what was found, but not here.
+    contents: node id → content key of what `by_recipe` found. grounds: node id → what its inputs were then. promised:
+    content key → what was found, but not here.
     """
 
     def __init__(self, store: Store, remote: RemoteCache | None = None) -> None:
@@ -26,6 +29,7 @@ class Lookup:
         self._store = store
         self._remote = remote
         self.contents: dict[str, str] = {}
+        self.grounds: dict[str, tuple[Ground, ...]] = {}
         self.promised: dict[str, Promise] = {}
 
     def by_recipe(self, recipes: Mapping[str, str]) -> dict[str, Result]:
@@ -37,31 +41,37 @@ class Lookup:
         return found
 
     def _by_recipe(self, recipes: Mapping[str, str], contents: Mapping[str, bytes]) -> dict[str, Result]:
-        # A damaged record becomes a key that no result has.
-        wanted = {node: contents[key].decode("ascii", "replace") for node, key in recipes.items() if contents.get(key)}
-        records = self._store.get_many("results", set(wanted.values()))
+        parsed = {node: Recipe.parse(contents.get(key, b"")) for node, key in recipes.items()}
+        wanted = {node: recipe for node, recipe in parsed.items() if recipe is not None}
+        records = self._store.get_many("results", {recipe.content for recipe in wanted.values()})
         found = {}
-        for node, content in wanted.items():
-            result = self._usable(records.get(content))
+        for node, recipe in wanted.items():
+            result = self._usable(records.get(recipe.content))
             if result is not None:
                 found[node] = result
-                self.contents[node] = content
+                self._note(node, recipe)
         return found
 
+    def _note(self, node: str, recipe: Recipe) -> None:
+        self.contents[node], self.grounds[node] = recipe
+
     def _promised(self, recipes: Mapping[str, str], promises: Promises) -> dict[str, Result]:
-        own = self._store.get_many("recipes", set(recipes.values()))
-        contents = {key: value.decode("ascii", "replace") for key, value in own.items()}
-        contents.update(promises.contents(set(recipes.values())))
+        records = self._store.get_many("recipes", set(recipes.values()))
+        records.update(promises.recipes(set(recipes.values())))
         # What a server says is made of the same as something here is that.
-        found = self._by_recipe(recipes, {key: value.encode() for key, value in contents.items()})
-        left = {contents[key] for node, key in recipes.items() if node not in found and key in contents}
-        known = promises.results(left)
-        for node, key in recipes.items():
-            promise = known.get(contents.get(key, ""))
-            if node not in found and promise is not None:
+        found = self._by_recipe(recipes, records)
+        left = {
+            node: recipe
+            for node, key in recipes.items()
+            if node not in found and (recipe := Recipe.parse(records.get(key, b""))) is not None
+        }
+        known = promises.results({recipe.content for recipe in left.values()})
+        for node, recipe in left.items():
+            promise = known.get(recipe.content)
+            if promise is not None:
                 found[node] = promise.result
-                self.contents[node] = contents[key]
-                self.promised[contents[key]] = promise
+                self._note(node, recipe)
+                self.promised[recipe.content] = promise
         return found
 
     def by_content(self, key: str, *, ask: bool = True) -> Result | None:

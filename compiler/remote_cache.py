@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cache.index import Index
     from cache.lmdb_store import LmdbStore
     from cache.promises import Promise
+    from cache.recipe import Recipe
     from cache.remote.client import Client
     from cache.remote.local_chunks import LocalChunks
     from cache.remote.reading import BlobReader, Traffic
@@ -132,8 +133,8 @@ class RemoteCache:
                 for kind, keys in left.items():
                     found = client.find_results(namespace, kind, keys) if keys else {}
                     left[kind] = [key for key in keys if key not in found]
-                    for key, (content, promise) in found.items():
-                        self._note(kind, key, content, promise)
+                    for key, (recipe, promise) in found.items():
+                        self._note(kind, key, recipe, promise)
             except BuildgraphError as error:
                 self._not_asked(namespace, error)
 
@@ -146,13 +147,13 @@ class RemoteCache:
         gone = isinstance(error, Unreachable)
         self.failed(error, "the build goes on without it" if gone else f"{where} is not asked")
 
-    def _note(self, kind: str, key: str, content: str, promise: Promise) -> None:
+    def _note(self, kind: str, key: str, recipe: Recipe, promise: Promise) -> None:
         layer = promise.result.layer
         if kind == "layer":
             if layer is not None and layer.diff_id == key and layer.content == key:
                 self.promises.note_base(key, promise)
-        elif (kind == "recipe" or content == key) and (layer is None or promise.names.tar):
-            self.promises.note(content, promise, key if kind == "recipe" else "")
+        elif (kind == "recipe" or recipe.content == key) and (layer is None or promise.names.tar):
+            self.promises.note(recipe, promise, key if kind == "recipe" else "")
 
     def find_content(self, key: str) -> Promise | None:
         """The result of an action, asked for if it is not known."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cache import encoding
 from cache.errors import BuildgraphError
 from cache.promises import Names
+from cache.recipe import Recipe
 from cache.result import Layer, Result
 from cache.store import Batch
 from compiler.progress.events import Task
@@ -21,6 +22,7 @@ from worker.maker import maker
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
+    from cache.recipe import Ground
     from cache.remote.client import Client
     from cache.remote.writing import BlobWriter, Outgoing
     from cache.store import Table
@@ -45,11 +47,13 @@ _END = None
 
 
 class Item(NamedTuple):
-    """One step's result. recipe: "" for a layer of an image, of which only the listing is shared."""
+    """One step's result. recipe: its key, "" for a layer of an image, of which only the listing is shared. grounds:
+    what the step's inputs were."""
 
     recipe: str
     content: str
     result: Result
+    grounds: tuple[Ground, ...] = ()
 
     @property
     def size(self) -> int:
@@ -236,14 +240,14 @@ class Publisher:
         store = self._remote.store
         writer = BlobWriter(client, store, LocalChunks(store), self._remote.meter)
         blobs: dict[str, Outgoing] = {}
-        named: list[tuple[str, str, str, Result, Names]] = []
+        named: list[tuple[str, str, Recipe, Result, Names]] = []
         for item in items:
             names = self._names(item, client.can.function, blobs)
             if not item.recipe:
-                named.append(("layer", item.content, _key_of(item.content), item.result, names))
+                named.append(("layer", item.content, Recipe(_key_of(item.content)), item.result, names))
                 continue
-            named.append(("content", item.content, item.content, item.result, names))
-            named.append(("recipe", item.recipe, item.content, item.result, names))
+            named.append(("content", item.content, Recipe(item.content), item.result, names))
+            named.append(("recipe", item.recipe, Recipe(item.content, item.grounds), item.result, names))
         writer.put(namespace, list(blobs.values()))
         if not client.can.is_ours:
             # An action's digest is the name of a blob, which some servers want to see.

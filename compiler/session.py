@@ -11,7 +11,8 @@ from cache.images import Images
 from compiler.definition_file import definition_file
 from compiler.dockerfile.parser import parse_dockerfile
 from compiler.dockerfile.source import Source
-from compiler.fresh import known_results
+from compiler.fresh import Known, known_results
+from compiler.grounds import Grounds
 from compiler.http_files import HttpFiles
 from compiler.keys import Keys
 from compiler.lookup import Lookup
@@ -24,7 +25,6 @@ from worker.library import LayerLibrary
 
 if TYPE_CHECKING:
     from cache.lmdb_store import LmdbStore
-    from cache.result import Result
     from compiler.changed import Changed
     from compiler.dockerfile.parser import Dockerfile
     from compiler.forecast import Forecast
@@ -95,6 +95,7 @@ class Session:
         marks = partial(_marks, options, store.directory)
         self.keys = Keys(self.graph, self.sources.tree, marks)
         self.lookup = Lookup(store, team)
+        self.grounds = Grounds(self.keys, self.library)
         remote_name = shown_url(definition.remote) or "-"
         self.project = os.path.realpath(definition.context) if definition.context else remote_name
         self.changed = changed
@@ -115,9 +116,9 @@ class Session:
                 return Source.from_bytes(name, data)
         raise UsageError(f"there is no {names[0]} in {definition.remote}", hint="name one with -f")
 
-    def known(self) -> dict[str, Result]:
+    def known(self, *, strict: bool = False) -> Known:
         """Results that may be used, by recipe key, looked up in one batch."""
-        return known_results(self.graph, self.keys, self.lookup, self.options).results
+        return known_results(self.graph, self.keys, self.lookup, self.options, self.grounds, strict=strict)
 
     def forecast(self, slots: int) -> Forecast:
         """What a build would do with as many steps at the same time."""
@@ -131,7 +132,9 @@ class Session:
     def _forecaster(self) -> Forecaster:
         from compiler.forecaster import Forecaster  # what only explains, a build with nothing to do need not import
 
-        return Forecaster(self.graph, self.keys, self.lookup, self.records, self.library, self.options)
+        return Forecaster(
+            self.graph, self.keys, self.lookup, self.records, self.library, self.options, self.grounds
+        )
 
 
 def _marks(options: BuildOptions, directory: str, node: Node) -> list[list[str]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cache.build_record import newest_builds
 from cache.errors import EnvironmentProblem, UsageError
+from cache.recipe import content_in
 from cache.result import Result
 from compiler.dockerfile.errors import did_you_mean
 
@@ -83,7 +84,7 @@ def find_by_key(store: Store, text: str) -> StepLog | None:
     # A step's two keys are one step, and so are two recipes with the same content.
     contents = {key: key for key, _ in store.scan("results", prefix)}
     for key, record in store.scan("recipes", prefix):
-        contents.setdefault(record.decode("ascii", "replace"), key)
+        contents.setdefault(content_in(record), key)
     if len(contents) > 1:
         keys = sorted(contents.values())
         more = f" and {len(keys) - _LISTED} more" if len(keys) > _LISTED else ""

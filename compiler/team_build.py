@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cache import encoding
 from cache.images import Images
 from cache.promises import trim
+from cache.recipe import Recipe
 from cache.store import Batch
 from compiler.fresh import no_cache
 from compiler.graph import ImageSource
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 
 
 class TeamBuild:
-    """images, library: of this build, also when it begins again."""
+    """images, library: of this build, also when it begins again. made_there: content keys of what workers of the fleet
+    made for it: their layers are on the server, and what this build found them by is not yet."""
 
     def __init__(self, remote: RemoteCache, report: Callable[[Event], None]) -> None:
         self.remote = remote
@@ -39,6 +41,7 @@ class TeamBuild:
         self.images.more_forms = remote.forms
         self.library = LayerLibrary(remote.store, RemoteLayers(self.images, remote, report))
         self._publisher = Publisher(remote, report)
+        self.made_there: set[str] = set()
 
     def look_up(self, sessions: Sequence[Session], prepare_to_run: Callable[[], None] = lambda: None) -> None:
         """Ask for everything that is needed and not known here, at once. prepare_to_run: called before, if a step may
@@ -47,7 +50,7 @@ class TeamBuild:
         bases: set[str] = set()
         runs = missing = False
         for session in sessions:
-            graph, known = session.graph, session.known()
+            graph, known = session.graph, session.known().results
             steps = [node for node in graph if node.is_step and node.id in needed(graph, known)]
             runs = runs or any(isinstance(node.definition, Run) for node in steps)
             absent = [node for node in steps if node.id not in known]
@@ -80,8 +83,9 @@ class TeamBuild:
         """What is to be told of each result."""
 
         def publish(node: Node, content: str, result: Result) -> None:
-            if content not in session.lookup.promised:
-                self._publisher.add(Item(session.keys.recipe(node.id), content, result))
+            if self._is_ours(session, content):
+                grounds = session.lookup.grounds.get(node.id, ())
+                self._publisher.add(Item(session.keys.recipe(node.id), content, result, grounds))
 
         return publish
 
@@ -99,7 +103,7 @@ class TeamBuild:
     def _publish(
         self, used: Sequence[Used], records: Sequence[tuple[str, str, bytes]], *, ok: bool
     ) -> None:
-        items = [item for session, contents, results in used for item in _items(session, contents, results)]
+        items = [item for session, contents, results in used for item in self._items(session, contents, results)]
         items += [base_item(layer) for session, _, _ in used for layer in self._bases(session)]
         layers = {item.result.layer.diff_id for item in items if item.recipe and item.result.layer is not None}
         left = self._publisher.marks.missing(items)
@@ -113,23 +117,33 @@ class TeamBuild:
         self._publisher.finish(ok=ok)
         self._publisher.publish_records(records, layers)
 
+    def _items(self, session: Session, contents: dict[str, str], results: dict[str, Result]) -> Iterator[Item]:
+        for name, content in contents.items():
+            if content and name in results and self._is_ours(session, content):
+                yield Item(session.keys.recipe(name), content, results[name], session.lookup.grounds.get(name, ()))
+
+    def _is_ours(self, session: Session, content: str) -> bool:
+        """Whether this build is the one to tell the server what it found the result by."""
+        return content not in session.lookup.promised or content in self.made_there
+
     def _adopt(self, used: Sequence[Used]) -> None:
         """What was promised and is here now is the store's own: the next build needs no server to know it."""
-        found: dict[str, tuple[str, Promise]] = {}
+        found: dict[str, tuple[Recipe, Promise]] = {}
         for session, contents, _ in used:
             for name, content in contents.items():
                 promise = session.lookup.promised.get(content)
                 if promise is not None and self._is_here(promise):
-                    found[session.keys.recipe(name)] = (content, promise)
+                    recipe = Recipe(content, session.lookup.grounds.get(name, ()))
+                    found[session.keys.recipe(name)] = (recipe, promise)
         logs = self.remote.read_logs([promise for _, promise in found.values()])
         store = self.remote.store
-        for recipe, (content, promise) in found.items():
+        for key, (recipe, promise) in found.items():
             result = promise.result
             layer = None if result.layer is None else self.library.known(result.layer)
             if result.log is not None and result.log not in logs and not store.has_blob(result.log):
                 continue  # a long one, which comes when it is shown
-            rows: list[tuple[Table, str, bytes]] = [("recipes", recipe, content.encode())]
-            rows.append(("results", content, encoding.canonical(result._replace(layer=layer).to_json())))
+            rows: list[tuple[Table, str, bytes]] = [("recipes", key, recipe.encode())]
+            rows.append(("results", recipe.content, encoding.canonical(result._replace(layer=layer).to_json())))
             blobs = {result.log: logs[result.log]} if result.log is not None and result.log in logs else {}
             named = () if layer is None else (layer.tar, layer.listing)
             needs = tuple(blob for blob in named if blob is not None)
@@ -172,9 +186,3 @@ def _image_layers(session: Session) -> Iterator[Layer]:
     for node in session.graph:
         if isinstance(node.definition, ImageSource):
             yield from node.definition.layers
-
-
-def _items(session: Session, contents: dict[str, str], results: dict[str, Result]) -> Iterator[Item]:
-    for name, content in contents.items():
-        if content and name in results and content not in session.lookup.promised:
-            yield Item(session.keys.recipe(name), content, results[name])

@@ -91,15 +91,22 @@ def plan_directory(operation: MakeDirectory, rootfs: Rootfs) -> CopyPlan:
 
 def copy_facts(operation: Copy, trees: Mapping[int, Tree], rootfs: Rootfs) -> dict[str, Any]:
     """What the content key of a COPY or ADD counts beside the operation: sources, destination facts, owner numbers."""
-    facts: dict[str, Any] = {"sources": [source_digest(source, trees, operation) for source in operation.sources]}
+    facts = {"sources": [source_digest(source, trees, operation) for source in operation.sources]}
     if not operation.link:
         found = rootfs.resolve(operation.destination.strip("/"))
-        facts["destination"] = found.facts
         if found.entry is not None and found.entry.kind == DIRECTORY:
             # A result that another base allowed must not hide that on this one the copy is impossible.
             for source in operation.sources:
                 if isinstance(source, Pattern):
                     _refuse_conflicts(operation, source, trees[source.input], rootfs, found.path)
+    return facts | destination_facts(operation, rootfs)
+
+
+def destination_facts(operation: Copy, rootfs: Rootfs) -> dict[str, Any]:
+    """Those of the facts that the root filesystem gives."""
+    facts: dict[str, Any] = {}
+    if not operation.link:
+        facts["destination"] = rootfs.resolve(operation.destination.strip("/")).facts
     facts["owner"] = _owner(operation, rootfs)
     return facts
 

@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 
 from cache.errors import CorruptBlob
 from cache.promises import Names, Origin, Promise
+from cache.recipe import Recipe
 from cache.wire import decode_result, encode_result
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def size_of(name: str) -> int:
     return int(name[65:])
 
 
-def encode_action_result(content: str, result: Result, names: Names) -> pb.ActionResult:
+def encode_action_result(recipe: Recipe, result: Result, names: Names) -> pb.ActionResult:
     """names: of the blobs that are to be there."""
     message = pb.ActionResult()
     for path, name in ((TAR, names.tar), (LISTING, names.listing)):
@@ -58,14 +59,17 @@ def encode_action_result(content: str, result: Result, names: Names) -> pb.Actio
         (metadata.execution_start_timestamp, start), (metadata.execution_completed_timestamp, result.made_at)
     ):  # fmt: skip
         field.FromMilliseconds(round(at * 1000))
-    shared = team_pb2.Shared(content_key=content)
+    shared = team_pb2.Shared(content_key=recipe.content, recipe=recipe.text if recipe.grounds else "")
     shared.result.ParseFromString(encode_result(result))
     metadata.auxiliary_metadata.add().Pack(shared)
     return message
 
 
-def decode_action_result(message: pb.ActionResult, origin: Origin) -> tuple[str, Promise]:
-    """(content key, what is promised). Raises CorruptBlob for what `encode_action_result` could not have made."""
+def decode_action_result(message: pb.ActionResult, origin: Origin) -> tuple[Recipe, Promise]:
+    """(what the action came to, what is promised).
+
+    Raises CorruptBlob for what `encode_action_result` could not have made.
+    """
     shared = team_pb2.Shared()
     if not any(_unpack(each, shared) for each in message.execution_metadata.auxiliary_metadata):
         raise CorruptBlob("the remote's result is none of buildgraph's")
@@ -76,7 +80,10 @@ def decode_action_result(message: pb.ActionResult, origin: Origin) -> tuple[str,
     log = _name(message.stdout_digest) if message.HasField("stdout_digest") else ""
     names = Names(files.get(TAR, ""), files.get(LISTING, ""), log)
     _check(result, names, origin.function)
-    return shared.content_key, Promise(result, origin, names)
+    recipe = Recipe.parse(shared.recipe.encode()) if shared.recipe else Recipe(shared.content_key)
+    if recipe is None or recipe.content != shared.content_key:
+        raise CorruptBlob("the remote's result contradicts itself")
+    return recipe, Promise(result, origin, names)
 
 
 def _unpack(packed: object, shared: team_pb2.Shared) -> bool:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from cache.promises import Names
+    from cache.recipe import Recipe
     from cache.remote_settings import RemoteSettings
     from cache.result import Result
 
@@ -114,8 +115,8 @@ class Client:
 
     # results
 
-    def find_results(self, namespace: str, kind: str, keys: Sequence[str]) -> dict[str, tuple[str, Promise]]:
-        """Key → (content key, promise) of those that are there and can be read. kind: recipe, content or layer."""
+    def find_results(self, namespace: str, kind: str, keys: Sequence[str]) -> dict[str, tuple[Recipe, Promise]]:
+        """Key → (recipe, promise) of those that are there and can be read. kind: recipe, content or layer."""
         texts = {name_by(self.can.function, action_text(kind, key)): key for key in keys}
         origin = Origin(self.settings.origin, namespace, self.can.function)
         answers = self._find_ours if self.can.is_ours else self._find_one_by_one
@@ -176,16 +177,16 @@ class Client:
                     if not missing_is_fine:
                         raise
 
-    def put_results(self, namespace: str, results: Iterable[tuple[str, str, str, Result, Names]]) -> None:
-        """(kind, key, content key, result, names of its blobs): of which all blobs are there."""
+    def put_results(self, namespace: str, results: Iterable[tuple[str, str, Recipe, Result, Names]]) -> None:
+        """(kind, key, what that came to, result, names of its blobs): of which all blobs are there."""
         from cache.remote.action_results import encode_action_result
 
         requests: dict[str, Any] = {}
-        for kind, key, content, result, names in results:
+        for kind, key, recipe, result, names in results:
             name = name_by(self.can.function, action_text(kind, key))
             requests[name] = pb.UpdateActionResultRequest(
                 instance_name=namespace, action_digest=digest_of(name), digest_function=self.function,
-                action_result=encode_action_result(content, result, names),
+                action_result=encode_action_result(recipe, result, names),
             )  # fmt: skip
         for _ in self.all_of(self.actions.UpdateActionResult, requests):
             pass

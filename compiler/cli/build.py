@@ -13,6 +13,7 @@ from cache.reference import Reference
 from compiler.build import Builder
 from compiler.cli.options import Parser, Request, add_build_options, read_request
 from compiler.cli.streams import require_output, say
+from compiler.failure import Contradicted
 from compiler.progress.events import Ended, Reporter, Task, Warned
 from compiler.progress.open import MODES, open_reporter
 from compiler.progress.rawjson import RawJsonReporter
@@ -98,7 +99,7 @@ def _build(
     remote = None
     if request.remote is not None:
         remote = RemoteCache(store, request.remote, lambda text: reporter.report(Warned(text)))
-    builder = Builder(store, reporter, request.jobs, remote)
+    builder = Builder(store, reporter, request.jobs, remote, request.fleet)
 
     def make() -> tuple[list[Built], Delivered]:
         built = builder.build(request.definition, request.variants)
@@ -130,9 +131,10 @@ def _build(
 
 
 def _until_there(make: Callable[[], T]) -> T:
-    """Make it; again if a layer that the cache server promised is not there. Raises LayerGone in the end."""
+    """Make it; again if a layer that the cache server promised is not there, or what was known turns out not to hold.
+    Raises LayerGone in the end."""
     for _ in range(MOST_TURNS - 1):
-        with contextlib.suppress(LayerGone):
+        with contextlib.suppress(LayerGone, Contradicted):
             return make()
     return make()
 

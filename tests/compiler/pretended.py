@@ -14,8 +14,10 @@ from cache.result import Result
 from cache.store import Batch
 from compiler.build_log import BuildLog
 from compiler.dispatch import Dispatcher, Given
+from compiler.failure import Contradicted
 from compiler.fresh import layers_of
 from compiler.graph import ContextSource, Graph, Node
+from compiler.grounds import Grounds
 from compiler.keys import Keys
 from compiler.lookup import Lookup
 from compiler.needs import needed
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
     from worker.action import Action
 
 
+OTHERWISE = "and say otherwise"
+
+
 class Observed(NamedTuple):
     """What a build did. forecast: what was said before it. ran: ids, in the order in which they ended. nodes: of all
     steps that were not known by recipe. recipes: recipe keys. layers: what each step's layer says; merged: what the
@@ -61,7 +66,9 @@ class Observed(NamedTuple):
 class Bench:
     """A store and a context, and builds with them."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, varying: bool = False) -> None:
+        """varying: have commands that say `and say otherwise` write something else whenever they run."""
+        self.varying = varying
         self.store = LmdbStore(str(directory / "store"))
         self.store.start_writer()
         self.context = directory / "context"
@@ -100,26 +107,43 @@ class Bench:
         asked = _Session(self, graph, options, file)
         forecast, before = asked.forecast(jobs), self._before(asked)
         session = _Session(self, graph, options, file)
-        known = session.known()
+        ran: list[str] = []
+        try:
+            results, nodes = self._turn(session, jobs, ran, strict=False)
+        except Contradicted:
+            session = _Session(self, graph, options, file)
+            results, nodes = self._turn(session, jobs, ran, strict=True)
+        rootfs = session.library.rootfs(layers_of(graph, graph.target, results))
+        layers = {name: self._layer(session, result) for name, result in results.items()}
+        merged = model_tree.items(entry for entry, _ in rootfs.walk())
+        recipes = {node.id: session.keys.recipe(node.id) for node in graph}
+        return Observed(forecast, ran, nodes, recipes, results, layers, merged, before)
+
+    def _turn(
+        self, session: Session, jobs: int, ran: list[str], *, strict: bool
+    ) -> tuple[dict[str, Result], dict[str, NodeRecord]]:
+        """ran: added to, also if the build has to begin again."""
+        graph = session.graph
+        found = session.known(strict=strict)
+        known = found.results
         wanted = needed(graph, known)
         log = BuildLog(session, "somebody@somewhere")
         for node in graph:
             if node.is_step and node.id in wanted and node.id in known:
                 log.known(node, known[node.id])
-        executor = _Executor(self.store, session.library, self._clock)
+        executor = _Executor(self, session.library, self._clock)
+        plan = Plan(graph, known, medians(session.records.expected()), jobs)
+        dispatcher = Dispatcher(
+            session, plan, executor, QuietReporter(), Given({}, {}), jobs, provisional=found.provisional
+        )
         try:
-            plan = Plan(graph, known, medians(session.records.expected()), jobs)
-            dispatcher = Dispatcher(session, plan, executor, QuietReporter(), Given({}, {}), jobs)
             results = dispatcher.run()
         finally:
+            ran += dispatcher.ran
             executor.close()
         log.ended(dispatcher.nodes)
         self.store.commit(log.batch(ok=True, image=""))
-        rootfs = session.library.rootfs(layers_of(graph, graph.target, results))
-        layers = {name: self._layer(session, result) for name, result in results.items()}
-        merged = model_tree.items(entry for entry, _ in rootfs.walk())
-        recipes = {node.id: session.keys.recipe(node.id) for node in graph}
-        return Observed(forecast, dispatcher.ran, dispatcher.nodes, recipes, results, layers, merged, before)
+        return results, dispatcher.nodes
 
     def _before(self, session: Session) -> dict[str, Tree]:
         recipes = {node.id: found for node in session.graph if node.is_step and (found := session.records.before(node))}
@@ -178,6 +202,7 @@ class _Session(Session):
         self.proxies: Mapping[str, dict[str, str]] = {}
         self.keys = Keys(graph, self.sources.tree)
         self.lookup = Lookup(bench.store)
+        self.grounds = Grounds(self.keys, self.library)
         self.project = file
         self.changed = ()
         self.records = StepRecords(bench.store, file, graph, self.keys)
@@ -186,9 +211,9 @@ class _Session(Session):
 class _Executor(Executor):
     """The real one, except that commands are pretended."""
 
-    def __init__(self, store: LmdbStore, library: LayerLibrary, clock: _Clock) -> None:
-        super().__init__(store, library, None)
-        self._runner = _Runner(library, clock)  # type: ignore[assignment]
+    def __init__(self, bench: Bench, library: LayerLibrary, clock: _Clock) -> None:
+        super().__init__(bench.store, library, None)
+        self._runner = _Runner(library, clock, varying=bench.varying)  # type: ignore[assignment]
 
 
 class _Clock:
@@ -205,9 +230,10 @@ class _Clock:
 class _Runner:
     """Stands where processes would be started."""
 
-    def __init__(self, library: LayerLibrary, clock: _Clock) -> None:
+    def __init__(self, library: LayerLibrary, clock: _Clock, *, varying: bool) -> None:
         self._library = library
         self._clock = clock
+        self._varying = varying
 
     def run(self, action: Action, *_: object) -> _Changes:
         operation = action.operation
@@ -220,7 +246,10 @@ class _Runner:
             entries = [] if found.entry is None else [entry for entry, _ in tree.walk(found.path)]
             mounts.append(model_tree.items(entries, found.path))
         seen = model_tree.items(entry for entry, _ in rootfs.walk())
-        return _Changes(model_tree.run(operation.argv, seen, mounts), self._clock.tick())  # type: ignore[union-attr]
+        argv, now = operation.argv, self._clock.tick()  # type: ignore[union-attr]
+        if self._varying and argv[-1] == OTHERWISE:
+            argv = (*argv[:2], f"{argv[2]} {now}")
+        return _Changes(model_tree.run(argv, seen, mounts), now)
 
 
 class _Changes(NamedTuple):

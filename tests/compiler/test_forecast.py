@@ -15,6 +15,7 @@ from cache.store import Batch
 from compiler.forecast import DEPENDS, HIT, MISS, Forecast
 from compiler.forecaster import Forecaster
 from compiler.fresh import layers_of
+from compiler.grounds import Grounds
 from compiler.keys import Keys
 from compiler.lookup import Lookup
 from compiler.options import BuildOptions
@@ -72,7 +73,8 @@ class Bench:
         chosen = BuildOptions(AMD64)._replace(**options)
         keys = self._keys(lowering)
         records = StepRecords(self.store, "file", lowering.graph, keys)
-        return Forecaster(lowering.graph, keys, Lookup(self.store), records, library, chosen).forecast(slots=4)
+        grounds = Grounds(keys, library)
+        return Forecaster(lowering.graph, keys, Lookup(self.store), records, library, chosen, grounds).forecast(slots=4)
 
 
 @pytest.fixture

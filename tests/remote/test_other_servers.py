@@ -12,6 +12,7 @@ from team import Another, CacheServer, records, warnings
 from cache import encoding
 from cache.index import Index
 from cache.promises import Names
+from cache.recipe import Recipe
 from cache.remote.client import Client
 from cache.remote_settings import RemoteSettings
 from cache.result import Result
@@ -72,7 +73,7 @@ def test_lies_that_fit_together_are_refused(machine: MakeMachine, server: CacheS
     first, second = machine("a"), machine("b")
     first.build(first.project("FROM busybox\nRUN echo true > /file\nRUN cat /file > /copy\n")).ok()
     results = {key: Result.from_json(json.loads(value)) for key, value in records(first, "results").items()}
-    recipes = {value.decode(): key for key, value in records(first, "recipes").items()}
+    recipes = {value.split()[0].decode(): key for key, value in records(first, "recipes").items()}
     settings = RemoteSettings(False, server.url.removeprefix("grpc://"), ("",), "")
     client = Client(settings)
     from cache.digest import Digest
@@ -101,7 +102,8 @@ def test_lies_that_fit_together_are_refused(machine: MakeMachine, server: CacheS
             layer = layer._replace(tar=other.tar)
         wrong = result._replace(layer=layer)
         names = Names(str(layer.tar), str(layer.listing), "" if result.log is None else str(result.log))
-        client.put_results("", [("content", key, key, wrong, names), ("recipe", recipes[key], key, wrong, names)])
+        recipe = Recipe(key)
+        client.put_results("", [("content", key, recipe, wrong, names), ("recipe", recipes[key], recipe, wrong, names)])
     client.close()
     ran = second.build(
         second.project("FROM busybox\nRUN echo true > /file\nRUN cat /file > /copy\n"), "-o", f"type=local,dest={tmp_path / 'out'}"

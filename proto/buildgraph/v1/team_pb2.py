@@ -26,7 +26,7 @@ from buildgraph.v1 import records_pb2 as buildgraph_dot_v1_dot_records__pb2
 from buildgraph.v1 import remote_execution_pb2 as buildgraph_dot_v1_dot_remote__execution__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x62uildgraph/v1/team.proto\x12\rbuildgraph.v1\x1a\x1b\x62uildgraph/v1/records.proto\x1a$buildgraph/v1/remote_execution.proto\"D\n\x06Shared\x12\x13\n\x0b\x63ontent_key\x18\x01 \x01(\t\x12%\n\x06result\x18\x02 \x01(\x0b\x32\x15.buildgraph.v1.Result\"%\n\x0cHelloRequest\x12\x15\n\rinstance_name\x18\x01 \x01(\t\"e\n\rHelloResponse\x12\x11\n\tserver_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0e\n\x06scopes\x18\x04 \x03(\t\x12\x12\n\nnamespaces\x18\x05 \x03(\t\"\xc2\x01\n\x18\x46indActionResultsRequest\x12\x15\n\rinstance_name\x18\x01 \x01(\t\x12N\n\x0f\x64igest_function\x18\x02 \x01(\x0e\x32\x35.build.bazel.remote.execution.v2.DigestFunction.Value\x12?\n\x0e\x61\x63tion_digests\x18\x03 \x03(\x0b\x32\'.build.bazel.remote.execution.v2.Digest\"\x9e\x02\n\x19\x46indActionResultsResponse\x12=\n\x05\x66ound\x18\x01 \x03(\x0b\x32..buildgraph.v1.FindActionResultsResponse.Found\x12\x39\n\x08left_out\x18\x02 \x03(\x0b\x32\'.build.bazel.remote.execution.v2.Digest\x1a\x86\x01\n\x05\x46ound\x12>\n\raction_digest\x18\x01 \x01(\x0b\x32\'.build.bazel.remote.execution.v2.Digest\x12=\n\x06result\x18\x02 \x01(\x0b\x32-.build.bazel.remote.execution.v2.ActionResult\"2\n\x06Record\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\x0c\"R\n\x11PutRecordsRequest\x12\x15\n\rinstance_name\x18\x01 \x01(\t\x12&\n\x07records\x18\x02 \x03(\x0b\x32\x15.buildgraph.v1.Record\"\x14\n\x12PutRecordsResponse\"G\n\x12\x46indRecordsRequest\x12\x15\n\rinstance_name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04keys\x18\x03 \x03(\t\"O\n\x13\x46indRecordsResponse\x12&\n\x07records\x18\x01 \x03(\x0b\x32\x15.buildgraph.v1.Record\x12\x10\n\x08left_out\x18\x02 \x03(\t\"[\n\x11ListBuildsRequest\x12\x15\n\rinstance_name\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x0f\n\x07made_by\x18\x03 \x01(\t\x12\r\n\x05limit\x18\x04 \x01(\x05\"<\n\x12ListBuildsResponse\x12&\n\x07records\x18\x01 \x03(\x0b\x32\x15.buildgraph.v1.Record2\xae\x03\n\x04Team\x12\x42\n\x05Hello\x12\x1b.buildgraph.v1.HelloRequest\x1a\x1c.buildgraph.v1.HelloResponse\x12\x66\n\x11\x46indActionResults\x12\'.buildgraph.v1.FindActionResultsRequest\x1a(.buildgraph.v1.FindActionResultsResponse\x12Q\n\nPutRecords\x12 .buildgraph.v1.PutRecordsRequest\x1a!.buildgraph.v1.PutRecordsResponse\x12T\n\x0b\x46indRecords\x12!.buildgraph.v1.FindRecordsRequest\x1a\".buildgraph.v1.FindRecordsResponse\x12Q\n\nListBuilds\x12 .buildgraph.v1.ListBuildsRequest\x1a!.buildgraph.v1.ListBuildsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x62uildgraph/v1/team.proto\x12\rbuildgraph.v1\x1a\x1b\x62uildgraph/v1/records.proto\x1a$buildgraph/v1/remote_execution.proto\"T\n\x06Shared\x12\x13\n\x0b\x63ontent_key\x18\x01 \x01(\t\x12%\n\x06result\x18\x02 \x01(\x0b\x32\x15.buildgraph.v1.Result\x12\x0e\n\x06recipe\x18\x03 \x01(\t\"%\n\x0cHelloRequest\x12\x15\n\rinstance_name\x18\x01 \x01(\t\"e\n\rHelloResponse\x12\x11\n\tserver_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0e\n\x06scopes\x18\x04 \x03(\t\x12\x12\n\nnamespaces\x18\x05 \x03(\t\"\xc2\x01\n\x18\x46indActionResultsRequest\x12\x15\n\rinstance_name\x18\x01 \x01(\t\x12N\n\x0f\x64igest_function\x18\x02 \x01(\x0e\x32\x35.build.bazel.remote.execution.v2.DigestFunction.Value\x12?\n\x0e\x61\x63tion_digests\x18\x03 \x03(\x0b\x32\'.build.bazel.remote.execution.v2.Digest\"\x9e\x02\n\x19\x46indActionResultsResponse\x12=\n\x05\x66ound\x18\x01 \x03(\x0b\x32..buildgraph.v1.FindActionResultsResponse.Found\x12\x39\n\x08left_out\x18\x02 \x03(\x0b\x32\'.build.bazel.remote.execution.v2.Digest\x1a\x86\x01\n\x05\x46ound\x12>\n\raction_digest\x18\x01 \x01(\x0b\x32\'.build.bazel.remote.execution.v2.Digest\x12=\n\x06result\x18\x02 \x01(\x0b\x32-.build.bazel.remote.execution.v2.ActionResult\"2\n\x06Record\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\x0c\"R\n\x11PutRecordsRequest\x12\x15\n\rinstance_name\x18\x01 \x01(\t\x12&\n\x07records\x18\x02 \x03(\x0b\x32\x15.buildgraph.v1.Record\"\x14\n\x12PutRecordsResponse\"G\n\x12\x46indRecordsRequest\x12\x15\n\rinstance_name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04keys\x18\x03 \x03(\t\"O\n\x13\x46indRecordsResponse\x12&\n\x07records\x18\x01 \x03(\x0b\x32\x15.buildgraph.v1.Record\x12\x10\n\x08left_out\x18\x02 \x03(\t\"[\n\x11ListBuildsRequest\x12\x15\n\rinstance_name\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x0f\n\x07made_by\x18\x03 \x01(\t\x12\r\n\x05limit\x18\x04 \x01(\x05\"<\n\x12ListBuildsResponse\x12&\n\x07records\x18\x01 \x03(\x0b\x32\x15.buildgraph.v1.Record2\xae\x03\n\x04Team\x12\x42\n\x05Hello\x12\x1b.buildgraph.v1.HelloRequest\x1a\x1c.buildgraph.v1.HelloResponse\x12\x66\n\x11\x46indActionResults\x12\'.buildgraph.v1.FindActionResultsRequest\x1a(.buildgraph.v1.FindActionResultsResponse\x12Q\n\nPutRecords\x12 .buildgraph.v1.PutRecordsRequest\x1a!.buildgraph.v1.PutRecordsResponse\x12T\n\x0b\x46indRecords\x12!.buildgraph.v1.FindRecordsRequest\x1a\".buildgraph.v1.FindRecordsResponse\x12Q\n\nListBuilds\x12 .buildgraph.v1.ListBuildsRequest\x1a!.buildgraph.v1.ListBuildsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,31 +34,31 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'buildgraph.v1.team_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SHARED']._serialized_start=110
-  _globals['_SHARED']._serialized_end=178
-  _globals['_HELLOREQUEST']._serialized_start=180
-  _globals['_HELLOREQUEST']._serialized_end=217
-  _globals['_HELLORESPONSE']._serialized_start=219
-  _globals['_HELLORESPONSE']._serialized_end=320
-  _globals['_FINDACTIONRESULTSREQUEST']._serialized_start=323
-  _globals['_FINDACTIONRESULTSREQUEST']._serialized_end=517
-  _globals['_FINDACTIONRESULTSRESPONSE']._serialized_start=520
-  _globals['_FINDACTIONRESULTSRESPONSE']._serialized_end=806
-  _globals['_FINDACTIONRESULTSRESPONSE_FOUND']._serialized_start=672
-  _globals['_FINDACTIONRESULTSRESPONSE_FOUND']._serialized_end=806
-  _globals['_RECORD']._serialized_start=808
-  _globals['_RECORD']._serialized_end=858
-  _globals['_PUTRECORDSREQUEST']._serialized_start=860
-  _globals['_PUTRECORDSREQUEST']._serialized_end=942
-  _globals['_PUTRECORDSRESPONSE']._serialized_start=944
-  _globals['_PUTRECORDSRESPONSE']._serialized_end=964
-  _globals['_FINDRECORDSREQUEST']._serialized_start=966
-  _globals['_FINDRECORDSREQUEST']._serialized_end=1037
-  _globals['_FINDRECORDSRESPONSE']._serialized_start=1039
-  _globals['_FINDRECORDSRESPONSE']._serialized_end=1118
-  _globals['_LISTBUILDSREQUEST']._serialized_start=1120
-  _globals['_LISTBUILDSREQUEST']._serialized_end=1211
-  _globals['_LISTBUILDSRESPONSE']._serialized_start=1213
-  _globals['_LISTBUILDSRESPONSE']._serialized_end=1273
-  _globals['_TEAM']._serialized_start=1276
-  _globals['_TEAM']._serialized_end=1706
+  _globals['_SHARED']._serialized_end=194
+  _globals['_HELLOREQUEST']._serialized_start=196
+  _globals['_HELLOREQUEST']._serialized_end=233
+  _globals['_HELLORESPONSE']._serialized_start=235
+  _globals['_HELLORESPONSE']._serialized_end=336
+  _globals['_FINDACTIONRESULTSREQUEST']._serialized_start=339
+  _globals['_FINDACTIONRESULTSREQUEST']._serialized_end=533
+  _globals['_FINDACTIONRESULTSRESPONSE']._serialized_start=536
+  _globals['_FINDACTIONRESULTSRESPONSE']._serialized_end=822
+  _globals['_FINDACTIONRESULTSRESPONSE_FOUND']._serialized_start=688
+  _globals['_FINDACTIONRESULTSRESPONSE_FOUND']._serialized_end=822
+  _globals['_RECORD']._serialized_start=824
+  _globals['_RECORD']._serialized_end=874
+  _globals['_PUTRECORDSREQUEST']._serialized_start=876
+  _globals['_PUTRECORDSREQUEST']._serialized_end=958
+  _globals['_PUTRECORDSRESPONSE']._serialized_start=960
+  _globals['_PUTRECORDSRESPONSE']._serialized_end=980
+  _globals['_FINDRECORDSREQUEST']._serialized_start=982
+  _globals['_FINDRECORDSREQUEST']._serialized_end=1053
+  _globals['_FINDRECORDSRESPONSE']._serialized_start=1055
+  _globals['_FINDRECORDSRESPONSE']._serialized_end=1134
+  _globals['_LISTBUILDSREQUEST']._serialized_start=1136
+  _globals['_LISTBUILDSREQUEST']._serialized_end=1227
+  _globals['_LISTBUILDSRESPONSE']._serialized_start=1229
+  _globals['_LISTBUILDSRESPONSE']._serialized_end=1289
+  _globals['_TEAM']._serialized_start=1292
+  _globals['_TEAM']._serialized_end=1722
 # @@protoc_insertion_point(module_scope)

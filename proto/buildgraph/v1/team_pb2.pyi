@@ -28,8 +28,14 @@ class Shared(_message.Message):
 
     CONTENT_KEY_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
+    RECIPE_FIELD_NUMBER: _builtins.int
     content_key: _builtins.str
     """By which the result is kept."""
+    recipe: _builtins.str
+    """Of a result that is kept under a recipe key: the content key, and what the step's inputs were when that was worked
+    out. For each a blank and `NUMBER:LAYERS:SEEN`, fingerprints of the contents of the input's layers and of what the
+    step looks at in them.
+    """
     @_builtins.property
     def result(self) -> _records_pb2.Result: ...
     def __init__(
@@ -37,10 +43,11 @@ class Shared(_message.Message):
         *,
         content_key: _builtins.str = ...,
         result: _records_pb2.Result | None = ...,
+        recipe: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_key", b"content_key", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_key", b"content_key", "recipe", b"recipe", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

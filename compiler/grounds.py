@@ -1,0 +1,76 @@
+"""Grounds: what a step's inputs were when its content key was worked out, and whether they still are that.
+
+A recipe key says how everything below a step is made. What of that is evicted, and made again, may come out otherwise
+this time; a result that was made from the earlier one must not stand on the new one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cache import encoding
+from cache.errors import DefinitionError
+from cache.recipe import FINGERPRINT, Ground
+from compiler.graph import ROOTFS
+from worker.operation import Copy, Pattern, Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from cache.result import Layer, Result
+    from compiler.graph import Graph, Node
+    from compiler.keys import Keys
+    from worker.library import LayerLibrary
+
+
+class Grounds:
+    """May be used by several threads at once."""
+
+    def __init__(self, keys: Keys, library: LayerLibrary) -> None:
+        self._keys = keys
+        self._library = library
+
+    def of(self, node: Node, layers: Callable[[str], Sequence[Layer]]) -> tuple[Ground, ...]:
+        """Of a step whose inputs are known, for its record. layers: of an input node, lowest first."""
+        return tuple(
+            Ground(number, fingerprint(layers(node.inputs[number])), self._seen(node, number, layers))
+            for number in self._numbers(node)
+        )
+
+    def hold(self, node: Node, ground: Ground, layers: Callable[[str], Sequence[Layer]]) -> bool:
+        """Whether the input, which is known, is what it was, as far as the step looks at it."""
+        if ground.number >= len(node.inputs):
+            return False
+        given = layers(node.inputs[ground.number])
+        if fingerprint(given) == ground.layers:
+            return True
+        if not ground.seen or not all(map(self._library.is_listed, given)):
+            return False
+        try:
+            return self._seen(node, ground.number, layers) == ground.seen
+        except DefinitionError:
+            return False
+
+    def _numbers(self, node: Node) -> list[int]:
+        """The inputs that consist of layers and are looked at."""
+        operation = node.definition
+        found: set[int] = set()
+        if isinstance(operation, Copy):
+            found = {each.input for each in operation.sources if isinstance(each, Pattern)}
+        elif isinstance(operation, Run):
+            found = {mount.input for mount in operation.mounts if mount.input is not None}
+        found = {number for number in found if not self._keys.is_tree(node, number)}
+        return sorted(found if self._keys.ignores_rootfs(node) else found | {ROOTFS})
+
+    def _seen(self, node: Node, number: int, layers: Callable[[str], Sequence[Layer]]) -> str:
+        facts = self._keys.facts(node, number, layers, self._library)
+        return "" if facts is None else encoding.key("seen", facts)[:FINGERPRINT]
+
+
+def is_complete(graph: Graph, name: str, results: Mapping[str, Result]) -> bool:
+    """Whether all layers of a node's root filesystem are known."""
+    return all(not node.is_step or node.id in results for node in graph.chain(name))
+
+
+def fingerprint(layers: Sequence[Layer]) -> str:
+    return encoding.key("ground", [layer.content for layer in layers])[:FINGERPRINT]
