@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from cache.store import Store, Table
 
 NodeStatus = Literal["cached", "ran", "failed", "cancelled"]
-VERSION = 2
-"""Version 1 knew neither inputs nor what stands beside the steps."""
+VERSION = 3
+"""Version 1 knew neither inputs nor what stands beside the steps, version 2 not when and where steps ran."""
 TITLE_LIMIT = 120
 """Characters of an instruction that are kept."""
 MAX_SECONDS = 1e11
@@ -30,7 +30,9 @@ class NodeRecord(NamedTuple):
     meanwhile. reason: a `Reason`'s value, "" where comparing the recipes tells it; note: its sentence if that would
     not. before: the recipe key that it is to be compared with, "" for none. seconds: of this build's execution, or of
     the one that made what was found. log: of what it printed, None for nothing. inputs: ids of the steps, or of what
-    stands `beside` them, that it took from, through stages.
+    stands `beside` them, that it took from, through stages. started: seconds from the start of the build until its turn
+    came, None if it was not executed. waited: seconds from then until somebody began it. worker: of the fleet, who
+    executed it; "" for the machine that built.
     """
 
     id: str
@@ -44,6 +46,9 @@ class NodeRecord(NamedTuple):
     seconds: float = 0.0
     log: Digest | None = None
     inputs: tuple[str, ...] = ()
+    started: float | None = None
+    waited: float = 0.0
+    worker: str = ""
 
 
 class BesideRecord(NamedTuple):
@@ -92,10 +97,12 @@ class BuildRecord(NamedTuple):
         """None for a record that is damaged, or of a version that this program does not know."""
         try:
             version, *fields = encoding.parse(zlib.decompress(record))
-            if version not in (1, VERSION):
+            if version not in (1, 2, VERSION):
                 return None
             if version == 1:
                 fields = [*fields[:-1], [[*row, []] for row in fields[-1]], []]
+            if version < VERSION:
+                fields[-2] = [[*row, None, 0.0, ""] for row in fields[-2]]
             *fields, nodes, beside = fields
             project, file, target, platform, started, seconds, ok, made_by, image = fields
             return cls(
@@ -109,11 +116,15 @@ class BuildRecord(NamedTuple):
 
 def _row(node: NodeRecord) -> list[Any]:
     log = None if node.log is None else str(node.log)
-    return [*node._replace(title=node.title[:TITLE_LIMIT])[:8], round(node.seconds, 4), log, list(node.inputs)]
+    started = None if node.started is None else round(node.started, 4)
+    return [
+        *node._replace(title=node.title[:TITLE_LIMIT])[:8], round(node.seconds, 4), log, list(node.inputs),
+        started, round(node.waited, 4), node.worker,
+    ]  # fmt: skip
 
 
 def _node(value: Any) -> NodeRecord:
-    *texts, seconds, log, inputs = value
+    *texts, seconds, log, inputs, started, waited, worker = value
     node_id, title, status, reason, recipe, content, before, note = (str(each) for each in texts)
     if status not in ("cached", "ran", "failed", "cancelled"):
         raise ValueError(f"a node's status is {status}")
@@ -121,6 +132,7 @@ def _node(value: Any) -> NodeRecord:
     return NodeRecord(
         node_id, title, known, reason, recipe, content, before, note, _number(seconds),
         None if log is None else Digest.parse(log), _names(inputs),
+        None if started is None else _number(started), _number(waited), str(worker),
     )  # fmt: skip
 
 

@@ -92,6 +92,7 @@ class Promises:
         self._new: dict[str, bytes] = {}
         self._refused: set[str] = set()
         self._lost: set[str] = set()
+        self._lost_results: set[str] = set()
         self.active = True
 
     # what is known
@@ -140,6 +141,16 @@ class Promises:
         """Whether this build may have counted on a layer, even if it is not promised any more."""
         with self._lock:
             return diff_id in self._lost or diff_id in self._layers
+
+    def was_lost(self, content: str) -> bool:
+        """Whether a result was promised to this build, and was not to be had."""
+        with self._lock:
+            return content in self._lost_results
+
+    def is_new(self, content: str) -> bool:
+        """Whether the result was promised to this build, not to an earlier one."""
+        with self._lock:
+            return f"content:{content}" in self._new
 
     def layers(self) -> list[str]:
         """diff_ids of the promised layers that this build has come across."""
@@ -207,6 +218,7 @@ class Promises:
                 self._refused.add(diff_id)
             content = self._layers.pop(diff_id, "")
             gone = {key for key, promise in self._contents.items() if _has(promise, diff_id)} | {content} - {""}
+            self._lost_results |= gone
             recipes = [key for key, value in self._recipes.items() if content_in(value) in gone]
             for key in gone:
                 self._contents.pop(key, None)
@@ -244,7 +256,7 @@ def trim(store: LmdbStore) -> None:
 
 def _forget(view: View, old: set[str]) -> None:
     # Nothing may be deleted while records are read; listings are long, and are not looked at.
-    rows = [(key, value if len(value) <= 64 else b"") for key, value in view.scan("promised")]
+    rows = [(key, value if key.startswith(("recipe:", "layer:")) else b"") for key, value in view.scan("promised")]
     kept: set[str] = set()
 
     def delete(key: str) -> None:
@@ -255,7 +267,7 @@ def _forget(view: View, old: set[str]) -> None:
         if kind == "content" and name in old:
             delete(key)
         elif kind in ("recipe", "layer"):
-            if value.decode("ascii", "replace") in old:
+            if content_in(value) in old:
                 delete(key)
             elif kind == "layer":
                 kept.add(name)

@@ -11,6 +11,10 @@ DEFAULT_PORT = 8980
 _URL = re.compile(r"(grpcs?)://(?:(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?)(?:/(.*))?")
 _NAMESPACE = re.compile(r"[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*")
 _MAX_NAMESPACE = 100
+RESERVED = frozenset(
+    ("blobs", "uploads", "actions", "actionResults", "operations", "capabilities", "compressed-blobs")
+)  # fmt: skip
+"""Parts that the API keeps for itself: they stand in the names of resources behind the namespace."""
 _LOOPBACK = re.compile(r"localhost|127\.[0-9.]+|\[::1\]")
 FORM = "grpc[s]://HOST[:PORT][/NAMESPACE]"
 
@@ -64,7 +68,13 @@ def parse_remote(url: str) -> RemoteAddress:
 
 def check_namespace(name: str) -> str:
     """The name. Raises UsageError."""
-    wrong = any(part in (".", "..") for part in name.split("/"))
-    if name and (len(name) > _MAX_NAMESPACE or wrong or not _NAMESPACE.fullmatch(name)):
+    parts = name.split("/")
+    wrong = any(part in (".", "..") for part in parts)
+    if len(name) > _MAX_NAMESPACE:
+        raise UsageError(f"the namespace {name[:30]!r}… has {len(name)} characters; {_MAX_NAMESPACE} are the most")
+    if name and (wrong or not _NAMESPACE.fullmatch(name)):
         raise UsageError(f"{name[:100]!r} is no namespace: letters, digits, '.', '_' and '-', with single '/' between")
+    reserved = next((part for part in parts if part in RESERVED), "")
+    if reserved:
+        raise UsageError(f"{name!r} is no namespace: the Remote Execution API keeps the word {reserved!r} for itself")
     return name

@@ -17,6 +17,7 @@ from compiler.fleet_choice import NO_CHOICE, FleetChoice
 from compiler.needs import needed
 from compiler.progress.events import Announced, Finished, node_infos
 from compiler.progress.platforms import platform_reporters
+from compiler.reasons import Reason
 from compiler.records import medians
 from compiler.remote_cache import LayerGone
 from compiler.session import Definition, Session
@@ -102,8 +103,11 @@ class Builder:
         self.hits = 0
         self.ran: list[str] = []
 
-    def build(self, definition: Definition, variants: Sequence[BuildOptions]) -> list[Built]:
-        """One image for each variant; variants differ in their platform only.
+    def build(
+        self, definition: Definition, variants: Sequence[BuildOptions], *, takes_out: bool = False
+    ) -> list[Built]:
+        """One image for each variant; variants differ in their platform only. takes_out: whether their bytes will be
+        wanted.
 
         Raises BuildgraphError, mostly FailedAt, and KeyboardInterrupt; what finished before is kept in the store.
         """
@@ -121,7 +125,7 @@ class Builder:
             Session(self._store, definition, options, images, library, team=self._remote) for options in variants
         ]
         if self._team is not None:
-            self._team.look_up(sessions, lambda: self._prepare_early(sessions[0].options, library))
+            self._team.look_up(sessions, lambda: self._prepare_early(sessions[0].options, library), takes_out=takes_out)
         pieces = [self._prepare(session, each) for session, each in zip(sessions, reporters, strict=True)]
         self._pieces = pieces
         built: list[Built] = []
@@ -175,7 +179,8 @@ class Builder:
         name = (str(session.options.platform), node.id)
         if name not in self._told:
             self._told.add(name)
-            reporter.report(Finished(node.id, "cached", 0.0, result.size, note))
+            key = session.lookup.contents.get(node.id, "")
+            reporter.report(Finished(node.id, "cached", 0.0, result.size, note, Reason.SAME_RECIPE.value, key))
 
     def _execute(self, pieces: Sequence[_Piece], library: LayerLibrary) -> None:
         """Make what is missing; results end up in the pieces."""
@@ -223,8 +228,9 @@ class Builder:
         if self._team is None or self._team.remote.client is None or lost:
             return None
         from compiler.fleet.placing import open_fleet
+        from compiler.remote_records import project_name
 
-        self._fleet = open_fleet(self._team.remote, session.project)
+        self._fleet = open_fleet(self._team.remote, project_name(session.project))
         return self._fleet
 
     def _executor(

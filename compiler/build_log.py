@@ -13,7 +13,7 @@ from compiler.reasons import Reason
 from compiler.secret_configs import rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from cache.result import Result
     from cache.store import Table
@@ -30,20 +30,26 @@ class BuildLog:
         self._started = time.time()
         self._began = time.monotonic()
         self._nodes: dict[str, NodeRecord] = {}
+        self._found: list[Node] = []
         self.record: BuildRecord | None = None
 
     def known(self, node: Node, result: Result) -> None:
         """A step whose recipe was known."""
         content = self._session.lookup.contents.get(node.id, "")
         recipe = self._session.keys.recipe(node.id)
+        if content in self._session.lookup.promised:
+            self._found.append(node)
         self._nodes[node.id] = NodeRecord(
             node.id, node.text, "cached", Reason.SAME_RECIPE.value, recipe, content,
             seconds=result.seconds, log=result.log,
         )  # fmt: skip
 
     def ended(self, nodes: Mapping[str, NodeRecord]) -> None:
-        """Steps that came to an end in the dispatcher."""
-        self._nodes.update(nodes)
+        """Steps that came to an end in the dispatcher, which says by the monotonic clock when they started."""
+        self._nodes.update(
+            (name, node if node.started is None else node._replace(started=max(0.0, node.started - self._began)))
+            for name, node in nodes.items()
+        )
 
     def contents(self) -> dict[str, str]:
         """Content keys of the steps that have results, by their ids."""
@@ -64,11 +70,42 @@ class BuildLog:
             for node in self._nodes.values()
             if node.status in ("cached", "ran")
         }
-        rows = [build.encode(), session.records.built(key, places)]
+        made_elsewhere = self._made_elsewhere()
+        for node in made_elsewhere:
+            known = session.records.place(node.id)
+            if node.id not in places and (known is None or known.recipe != session.keys.recipe(node.id)):
+                content = session.lookup.contents.get(node.id, "")
+                places[node.id] = session.records.place_now(node, content)
+        rows = [build.encode(), session.records.built(key, places), *self._explaining(made_elsewhere)]
         output = session.graph[session.graph.target].definition
         if ok and isinstance(output, StageOutput):
             rows += rows_of(session.store, output.config, session.graph.secrets)
         return Batch(records=(*rows, *self._uses(), *session.sources.records()))
+
+    def _made_elsewhere(self) -> list[Node]:
+        """Steps that a cache server had results of, and those that these took from, though nobody asked for them."""
+        graph = self._session.graph
+        found: dict[str, Node] = {}
+        own = self._nodes.keys() - {node.id for node in self._found}
+        pending = list(self._found)
+        while pending:
+            node = pending.pop()
+            if node.id in found or node.id in own:
+                continue
+            found[node.id] = node
+            pending += [graph[name] for name in node.inputs]
+        return [node for node in found.values() if node.is_step]
+
+    def _explaining(self, nodes: list[Node]) -> Iterator[tuple[Table, str, bytes]]:
+        """What the next build is told by why a step is another than these, as whoever made them has noted it: all of
+        it is known here, too."""
+        session = self._session
+        recipes = {node.id: session.keys.recipe(node.id) for node in nodes}
+        kept = session.store.get_many("preimages", set(recipes.values()))
+        for node in nodes:
+            if recipes[node.id] not in kept:
+                noted = self._nodes.get(node.id)
+                yield from session.records.made(node, noted.seconds if noted is not None else None)
 
     def _shown_nodes(self) -> tuple[NodeRecord, ...]:
         shown = self._session.graph.secrets.shown

@@ -21,14 +21,17 @@ if TYPE_CHECKING:
     from worker.file_list import Listed
 
 _NO_DIRECTORY = ("docker-image://", "oci-layout://")
+_NOTHING = "nothing that is built takes it"
 HINT = "paths are seen from the working directory or from the context; NAME:PATH is one of a named context"
 
 
 class Changed(NamedTuple):
-    """context: the name of a named context, "" for the build's own. path: below it, "" for all of it."""
+    """context: the name of a named context, "" for the build's own. path: below it, "" for all of it. place: where it
+    lies, the same in each of the contexts that hold it."""
 
     context: str
     path: str
+    place: str = ""
 
     def __str__(self) -> str:
         path = self.path or "."
@@ -89,7 +92,7 @@ def _real(start: str, path: str) -> str:
 def _inside(paths: list[str], tops: dict[str, str]) -> list[Changed]:
     """The paths in each context that has them: of contexts in one another, all do."""
     return [
-        Changed(name, os.path.relpath(path, top) if path != top else "")
+        Changed(name, os.path.relpath(path, top) if path != top else "", path)
         for path in paths
         for name, top in tops.items()
         if path == top or path.startswith(top.rstrip("/") + "/")
@@ -98,12 +101,14 @@ def _inside(paths: list[str], tops: dict[str, str]) -> list[Changed]:
 
 def notes(sessions: Sequence[Session], definition: Definition) -> list[str]:
     """A sentence for each path of which a change is not just what the plan shows. sessions: one a platform."""
+    # What one platform takes is taken.
+    whys = {each: min((_untaken(one, each) for one in sessions), key=len) for each in sessions[0].changed}
+    # So is what one of several contexts gives that it lies in.
+    taken = {changed.place for changed, why in whys.items() if not why.startswith(_NOTHING)}
     found = []
-    for changed in sessions[0].changed:
+    for changed, why in whys.items():
         own = _own_files(definition).get(changed.path, "") if not changed.context else ""
-        # What one platform takes is taken.
-        why = min((_untaken(session, changed) for session in sessions), key=len)
-        if own or why:
+        if own or (why and not (why.startswith(_NOTHING) and changed.place in taken)):
             found.append(f"{changed}: {own or why}")
     return found
 
@@ -122,14 +127,13 @@ def _own_files(definition: Definition) -> dict[str, str]:
 
 def _untaken(session: Session, changed: Changed) -> str:
     """Why no step would notice a change; "" if one does."""
-    nothing = "nothing that is built takes it"
     sources = [node for node in session.graph if isinstance(node.definition, ContextSource)]
     node = next((each for each in sources if each.definition == ContextSource(changed.context)), None)
     tree = None if node is None else session.sources.tree(node)
     if node is None or tree is None:
-        return f"{nothing}: no COPY, ADD or mount uses its context"
+        return f"{_NOTHING}: no COPY, ADD or mount uses its context"
     if tree.lookup(changed.path) is None:
-        return f"{nothing}: .dockerignore leaves it out"
+        return f"{_NOTHING}: .dockerignore leaves it out"
     steps = [step for step in session.graph if step.is_step and node.id in step.inputs]
     taken = [listed.path for step in steps for listed in _listed(session, step)]
     if any(_takes(path, changed.path) for path in taken):
@@ -138,7 +142,7 @@ def _untaken(session: Session, changed: Changed) -> str:
     if target != changed.path and any(_takes(path, target) for path in taken):
         # COPY follows a symlink that it names.
         return f"it is a symlink, and where it will lead is not known; --changed {target} shows a change of {target}"
-    return f"{nothing}: no COPY, ADD or mount names it"
+    return f"{_NOTHING}: no COPY, ADD or mount names it"
 
 
 def _listed(session: Session, step: Node) -> list[Listed]:

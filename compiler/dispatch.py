@@ -15,6 +15,7 @@ from cache.errors import BuildgraphError
 from cache.recipe import Recipe
 from cache.store import Batch
 from compiler.dockerfile.errors import DockerfileError
+from compiler.elsewhere import elsewhere
 from compiler.explain import explain_gone
 from compiler.failure import Contradicted, FailedAt
 from compiler.fresh import Provisional, is_expired, layers_of, no_cache, no_cache_text
@@ -64,6 +65,15 @@ class Executes(Protocol):
     def close(self) -> None: ...
 
 
+class Place(Protocol):
+    """Executes a step where that is best. on: is told the name of a worker that begins, "" for this machine. Returns
+    the result, where it was made in words, and the worker that made it."""
+
+    def __call__(
+        self, node: Node, action: Action, order: Order, on: Callable[[str], None], /
+    ) -> tuple[Result, str, str]: ...
+
+
 class Given(NamedTuple):
     """What steps may use and no key counts. secrets: id → value. agents: id → socket of an ssh agent."""
 
@@ -84,12 +94,14 @@ class Dispatcher:
         jobs: int,
         made: Callable[[Node, str, Result], None] = lambda *_: None,
         provisional: Collection[str] = (),
-        place: Callable[[Node, Action, Order], tuple[Result, str]] | None = None,
+        place: Place | None = None,
     ) -> None:
         """made: is told of each result that is found or made here, and its content key. provisional: steps of the plan
         that have a result which is good unless what it was made from comes out otherwise. place: executes a step where
-        that is best, and says where, instead of the executor."""
-        self._place = place or (lambda _, action, order: (executor.execute(action, order), ""))
+        that is best, instead of the executor."""
+        self._place: Place = place or (lambda _node, action, order, _on: (executor.execute(action, order), "", ""))
+        self._on: dict[str, dict[str, float]] = {}
+        """Workers on which a step was begun, and when."""
         self._provisional = Provisional(session.graph, session.grounds, session.lookup, provisional)
         self._made = made
         self._session = session
@@ -165,7 +177,9 @@ class Dispatcher:
         if isinstance(error, Cancelled):
             self._reporter.report(Finished(node.id, "cancelled", 0.0, None, ""))
             return first
-        self._reporter.report(Finished(node.id, "failed", 0.0, None, ""))
+        noted = self.nodes.get(node.id)
+        key, worker = (noted.content, noted.worker) if noted is not None else ("", "")
+        self._reporter.report(Finished(node.id, "failed", 0.0, None, "", "", key, worker))
         if first is not None:
             return first
         if isinstance(error, BuildgraphError) and not isinstance(error, FailedAt | DockerfileError):
@@ -239,7 +253,7 @@ class Dispatcher:
 
     def _execute(self, node: Node, key: str, held: lease.Lease) -> tuple[Result, Future[None]]:
         session = self._session
-        self._reporter.report(Started(node.id, self._why(node)))
+        self._reporter.report(Started(node.id, *self._why(node), key))
         began = self._starts[node.id] = time.monotonic()
         inputs: list[tuple[Layer, ...] | Tree] = []
         for name in node.inputs:
@@ -259,7 +273,7 @@ class Dispatcher:
         operation = node.definition
         action = Action(key, operation, tuple(inputs), node.platform)  # type: ignore[arg-type]  # a step's definition is its operation
         try:
-            result, where = self._place(node, action, order)
+            result, where, worker = self._place(node, action, order, lambda name: self._begun(node, name))
         except BuildgraphError:
             if self._stopping.is_set():
                 raise Cancelled from None
@@ -267,16 +281,34 @@ class Dispatcher:
         seconds = time.monotonic() - began
         self.ran.append(node.id)
         written = self._note(node, key, result.seconds)
-        self.nodes[node.id] = self.nodes[node.id]._replace(status="ran", seconds=seconds, log=result.log)
+        self.nodes[node.id] = self._timed(self.nodes[node.id], worker)._replace(
+            status="ran", seconds=seconds, log=result.log
+        )
         self._made(node, key, result)
-        self._reporter.report(Finished(node.id, "done", seconds, result.size, where))
+        self._reporter.report(Finished(node.id, "done", seconds, result.size, where, "", key, worker))
         return result, written
+
+    def _begun(self, node: Node, worker: str) -> None:
+        self._on.setdefault(node.id, {}).setdefault(worker, time.monotonic())
+
+    def _timed(self, noted: NodeRecord, worker: str | None = None) -> NodeRecord:
+        """With when it began, and where: on this worker, or else on the last that began it."""
+        began = self._starts.get(noted.id)
+        if began is None:
+            return noted
+        begun = self._on.get(noted.id, {})
+        worker = next(reversed(begun), "") if worker is None else worker
+        waited = max(0.0, begun.get(worker, began) - began)
+        return noted._replace(started=began, waited=waited, worker=worker)
 
     def _describe(self, node: Node, key: str, found: Result | None) -> NodeRecord:
         """A node about to be found or executed, and why it has to be. found: a result of it, usable or not."""
         session = self._session
         recipe = session.keys.recipe(node.id)
         before = session.records.before(node)
+        place = session.records.place(node.id)
+        there = place is not None and place.recipe == recipe
+        was = session.lookup.contents.get(node.id) or (place.content if place is not None and there else "")
         reason, note = "", ""
         if no_cache(node, session.options):
             reason, note = Reason.NO_CACHE.value, no_cache_text(node, session.options)
@@ -284,28 +316,29 @@ class Dispatcher:
             reason, note = Reason.EXPIRED.value, f"its result was older than ttl={spelled(node.policy.ttl or 0.0)}"
         elif not before:
             reason = Reason.NEVER_BUILT.value
-        elif before == recipe and session.lookup.contents.get(node.id, key) != key:
+        elif before == recipe and (was or key) != key:
             # As below a step that is run whatever is known.
             reason, note = Reason.BASE_CHANGED.value, "what it is made of came out otherwise this time"
         elif before == recipe:
-            gone = explain_gone(session.store, key)
+            gone = explain_gone(session.store, key, "", elsewhere(session.lookup, session.records, node, key))
             reason, note = gone.reason.value, gone.text
         return NodeRecord(node.id, node.text, "cancelled", reason, recipe, key, before, note)
 
-    def _why(self, node: Node) -> str:
-        """What changed since the step was built last, "" if that goes without saying."""
+    def _why(self, node: Node) -> tuple[str, str]:
+        """What changed since the step was built last, "" if that goes without saying; and the reason in any case."""
         noted = self.nodes[node.id]
+        shown = self._session.graph.secrets.shown
         if noted.reason:
-            return noted.note
+            return shown(noted.note), noted.reason
         explained = self._session.explain(node)
-        return explained.text if explained.reason in TOLD else ""
+        return shown(explained.text) if explained.reason in TOLD else "", explained.reason.value
 
     def _note_end(self, node: Node, error: BaseException | None) -> None:
         noted = self.nodes.get(node.id)
         if noted is not None and not isinstance(error, Cancelled):
             log = error.log if isinstance(error, CommandFailed) else None
             seconds = time.monotonic() - self._starts[node.id] if node.id in self._starts else 0.0
-            self.nodes[node.id] = noted._replace(status="failed", log=log, seconds=seconds)
+            self.nodes[node.id] = self._timed(noted)._replace(status="failed", log=log, seconds=seconds)
             with contextlib.suppress(BuildgraphError):  # what the step failed of is what is to be told
                 self._session.store.submit(Batch(records=tuple(self._session.records.tried(node))))
 
@@ -322,7 +355,7 @@ class Dispatcher:
             status="cached", reason=Reason.SAME_CONTENT.value, note="", seconds=result.seconds, log=result.log
         )
         self._made(node, key, result)
-        self._reporter.report(Finished(node.id, "cached", 0.0, result.size, note))
+        self._reporter.report(Finished(node.id, "cached", 0.0, result.size, note, Reason.SAME_CONTENT.value, key))
         return written
 
     def _note(self, node: Node, key: str, seconds: float | None) -> Future[None]:

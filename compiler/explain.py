@@ -262,21 +262,26 @@ def _names(what: str, paths: list[str]) -> str:
     return f"{' and '.join([', '.join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)} {what}"
 
 
-def explain_gone(store: Store, content: str, title: str = "") -> Explained:
+def explain_gone(store: Store, content: str, title: str = "", elsewhere: str = "") -> Explained:
     """Why a result that was there is not any more: evicted, when and by which rule, as far as that is remembered.
 
     content: its content key, "" if that is not known. title: of the step, if the sentence is about another one.
+    elsewhere: see there.
     """
     its = f"the result of «{cut(' '.join(title.split()), TITLE)}»" if title else "its result"
     evicted = _eviction(store, content)
     if evicted:
         return Explained(Reason.EVICTED, f"{its} was evicted {evicted}")
-    return Explained(Reason.GONE, f"{its} is no longer in the store")
+    return Explained(Reason.GONE, f"{its} {elsewhere or 'is no longer in the store'}")
 
 
-def explain_forgotten(store: Store, content: str) -> Explained:
-    """Where the step was built before, but what it was made of then is not known any more. content: as above."""
+def explain_forgotten(store: Store, content: str, elsewhere: str = "") -> Explained:
+    """Where the step was built before, but what it was made of then is not known any more. content, elsewhere: as
+    above."""
     evicted = _eviction(store, content)
+    if elsewhere and not evicted:
+        text = "it was made elsewhere, and what it was made of is not known here, so what changed is not either"
+        return Explained(Reason.EVICTED, text)
     text = "it was built before, but the record of that was evicted, so what changed is not known"
     return Explained(Reason.EVICTED, text, (f"its result was evicted {evicted}",) if evicted else ())
 

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from cache.errors import BuildgraphError, DefinitionError
+from compiler.elsewhere import elsewhere
 from compiler.explain import NEVER_BUILT, NEW_HERE, explain, explain_forgotten, explain_gone
 from compiler.forecast import DEPENDS, HIT, LOCAL, MISS, REMOTE, Forecast, Outlook
 from compiler.fresh import Known, is_expired, known_results, layers_of, no_cache, no_cache_text
@@ -197,7 +198,8 @@ class Forecaster:
             same = self._lookup.by_content(content)
             if_same = MISS
             if same is None:
-                gone = explain_gone(self._library.store, content).text.replace("its", "its own", 1)
+                where = elsewhere(self._lookup, self._records, node, content)
+                gone = explain_gone(self._library.store, content, "", where).text.replace("its", "its own", 1)
         if same is not None and not is_expired(node, same, self._now):
             self._assumed[node.id] = same
             if_same = HIT
@@ -223,15 +225,16 @@ class Forecaster:
         now = self._records.preimage(node)
         if before == now.recipe:
             place = self._records.place(node.id)
-            there = place is not None and place.recipe == before
-            return explain_gone(self._library.store, place.content if place is not None and there else "")
+            content = place.content if place is not None and place.recipe == before else ""
+            return explain_gone(self._library.store, content, "", elsewhere(self._lookup, self._records, node))
         if self._world is None:
             self._world = PlannedWorld(self._graph, self._keys, self._records)
         earlier = self._records.earlier(before)
         if earlier is None:
             place = self._records.place(node.id)
-            known = place is not None and place.recipe == before
-            return explain_forgotten(self._library.store, place.content if place is not None and known else "")
+            content = place.content if place is not None and place.recipe == before else ""
+            where = elsewhere(self._lookup, self._records, node)
+            return explain_forgotten(self._library.store, content, where)
         return explain(now, earlier, self._world, self._explained)
 
     def _by_content(self, node: Node, results: Mapping[str, Result], *, assumed: bool = False) -> Result | None:
@@ -274,16 +277,21 @@ class Forecaster:
             for each in opened
             for image, source in self._images_below(each.node)
         }
+        counted: set[str] = set()
         for name, source in images.items():
-            moved = sum(self._library.bytes_to_fetch(layer) for layer in source.layers)
+            # What several have comes once, and is counted at the first.
+            layers = {layer.diff_id: layer for layer in source.layers if layer.diff_id not in counted}
+            counted |= layers.keys()
+            moved = sum(self._library.bytes_to_fetch(layer) for layer in layers.values())
             self._found[name] = self._found[name]._replace(moved=moved)
         if not self._lookup.promised:
             return
-        for name in {name for each in opened for below in each.node.inputs for name in self._chain(below)}:
+        for name in dict.fromkeys(name for each in opened for below in each.node.inputs for name in self._chain(below)):
             outlook = self._found[name]
-            if outlook.result is not None and outlook.result.layer is not None:
-                moved = self._library.bytes_to_fetch(outlook.result.layer)
-                self._found[name] = outlook._replace(moved=moved)
+            layer = None if outlook.result is None else outlook.result.layer
+            if layer is not None and layer.diff_id not in counted:
+                counted.add(layer.diff_id)
+                self._found[name] = outlook._replace(moved=self._library.bytes_to_fetch(layer))
 
     def _chain(self, name: str) -> list[str]:
         """The steps among the nodes that a root filesystem consists of."""

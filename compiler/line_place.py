@@ -9,9 +9,10 @@ from compiler.dockerfile.instructions import Add, Copy, Run, Workdir
 from compiler.stage_names import stage_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from compiler.dockerfile.parser import Dockerfile
+    from compiler.graph import Node
 
 _DIGITS = 8
 """Of a number that can be a line."""
@@ -45,6 +46,20 @@ def step_at(dockerfile: Dockerfile, line: int) -> str:
     # No more than the keyword: values may be secret.
     what = "no instruction" if here is None else f"{here.keyword}, which is no step"
     raise UsageError(f"line {line} of the Dockerfile holds {what}", hint=_near(places, line))
+
+
+def trigger_at(steps: Iterable[Node], line: int) -> Node | None:
+    """The step that the base image named in a line left for what is built on it; None if it left none. Raises
+    UsageError, which lists them, if it left several."""
+    found = [
+        step for step in steps
+        if step.span is not None and step.span.note and step.span.first_line <= line <= step.span.last_line
+    ]  # fmt: skip
+    if len(found) < 2:
+        return found[0] if found else None
+    note = "" if found[0].span is None else found[0].span.note
+    text = f"line {line} of the Dockerfile holds FROM and {len(found)} steps, {note}"
+    raise UsageError(text, hint=f"they are {', '.join(f'{each.id} ({_keyword(each.text)})' for each in found)}")
 
 
 def _places(dockerfile: Dockerfile) -> Iterator[_Place]:

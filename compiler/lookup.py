@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cache import encoding
+from cache.promises import Promise
 from cache.recipe import Recipe
 from cache.result import Layer, Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from cache.promises import Promise, Promises
+    from cache.promises import Promises
     from cache.recipe import Ground
     from cache.store import Store
     from compiler.remote_cache import RemoteCache
@@ -84,6 +85,22 @@ class Lookup:
             return None
         self.promised[key] = promise
         return promise.result
+
+    def elsewhere(self, content: str) -> str:
+        """Of a result that only a cache server has or had: why it is not used, as the end of «its result …»; "" if no
+        server promised it."""
+        remote = self._remote
+        asked = remote.settings.origin if remote is not None else ""
+        lost = remote is not None and remote.promises.was_lost(content)
+        promise = None if lost else Promise.parse(self._store.get("promised", f"content:{content}"))
+        server = asked if lost else promise.origin.server if promise is not None else ""
+        if not server:
+            return ""
+        if remote is None or server != asked:
+            return f"is only at {server}, which is not asked"
+        if remote.off:
+            return f"is only at {server}, which {remote.why_off}"
+        return f"is not to be had from {server} any more" if lost else f"is at {server}"
 
     def _usable(self, record: bytes | None) -> Result | None:
         result = Result.parse(record)

@@ -150,8 +150,7 @@ class Lowering:
         builder, triggers = yield from until_done(lambda: self._base(stage, name))
         inputs = _StageInputs(self, stage)
         instructions = [
-            (f"{name}.on{number}", parse_trigger(text, f"ONBUILD of {stage.from_.image}", self._escape))
-            for number, text in enumerate(triggers, 1)
+            (f"{name}.on{number}", self._trigger(text, stage.from_)) for number, text in enumerate(triggers, 1)
         ]
         instructions += [(f"{name}.{number}", each) for number, each in enumerate(stage.instructions, 1)]
         for node_id, instruction in instructions:
@@ -165,6 +164,11 @@ class Lowering:
         node = self.graph.add(Node(name, "stage", name, stage.from_.text, span, (builder.rootfs,), output, platform))
         self._layers.note(node, span)
         return _Lowered(node.id, config, builder.scope, tuple(builder.items), builder.platform)
+
+    def _trigger(self, text: str, from_: ast.From) -> ast.Instruction:
+        """An instruction that a base image left for what is built on it; it stands where that is named."""
+        note = f"ONBUILD of {from_.image}"
+        return parse_trigger(text, note, self._escape)._replace(span=from_.span._replace(note=note))
 
     def _base(self, stage: Stage, name: str) -> tuple[StageBuilder, tuple[str, ...]]:
         """The stage's start, and the triggers that its base left for it."""

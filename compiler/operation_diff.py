@@ -5,15 +5,16 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
+from compiler.command_diff import command_change, text_change
+from compiler.option_words import items, switched, words
 from compiler.preimage import MASK
 from compiler.reasons import Explained, Reason
+from compiler.text_diff import SHOWN, SHOWN_DETAIL, arrow, both, cut, cut_pair
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SHOWN = 60
-"""Characters of a value in a sentence; the details have more."""
-SHOWN_DETAIL = 400
+__all__ = ["cut", "differences"]
 _NAMES = {
     "cwd": "the working directory", "user": "USER", "owner": "the owner", "mode": "--chmod", "network": "the network",
     "hostname": "the host's name", "hosts": "--add-host", "shm_size": "--shm-size", "ulimits": "--ulimit",
@@ -37,11 +38,11 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Explaine
     fields = [name for name in new if new[name] != old.get(name)]
     found = []
     if "argv" in fields or "scripts" in fields:
-        found.append(_command(old, new))
+        found.append(command_change(old, new))
     if "env" in fields:
         found.append(_variables(dict(old["env"]), dict(new["env"])))
     found += [
-        Explained(Reason.MODE_CHANGED, f"{_NAMES[name]} was {_value(old.get(name))}, is {_value(new[name])}")
+        Explained(Reason.MODE_CHANGED, _was_is(_NAMES[name], words(name, old.get(name)), words(name, new[name])))
         for name in ("owner", "mode")
         if name in fields
     ]
@@ -49,6 +50,11 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Explaine
         if name not in ("argv", "scripts", "env", "owner", "mode"):
             found.append(_other(name, old.get(name), new[name]))
     return found
+
+
+def _was_is(called: str, old: str, new: str) -> str:
+    was, is_ = cut_pair(old, new, SHOWN)
+    return f"{called} was {was or 'nothing'}, is {is_ or 'nothing'}"
 
 
 def _image(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Explained]:
@@ -96,54 +102,20 @@ def _layers(old: list[str], new: list[str]) -> list[str]:
     return [shared, *lines] if same else lines
 
 
-def _command(old: Mapping[str, Any], new: Mapping[str, Any]) -> Explained:
-    before, after = _command_text(old), _command_text(new)
-    return Explained(
-        Reason.COMMAND_CHANGED,
-        f"the command changed: {word_diff(before, after, SHOWN)}",
-        (f"- {cut(before, SHOWN_DETAIL)}", f"+ {cut(after, SHOWN_DETAIL)}"),
-    )
-
-
-def _command_text(operation: Mapping[str, Any]) -> str:
-    argv = [str(word) for word in operation.get("argv", ())]
-    shell = len(argv) > 2 and argv[1] == "-c"
-    text = argv[-1] if shell else " ".join(argv)
-    for script in operation.get("scripts", ()):
-        text += "\n" + str(script.get("body", ""))
-    return " ".join(text.split())
-
-
-def word_diff(old: str, new: str, width: int) -> str:
-    """The words that differ, with a word or two around: `make [-j2 → -j4] all`."""
-    import difflib  # 4 ms that only this needs
-
-    before, after = old.split(), new.split()
-    if len(before) * len(after) > 1_000_000:
-        return "the text is too long to compare"
-    pieces = []
-    for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
-        gone, come = " ".join(before[i1:i2]), " ".join(after[j1:j2])
-        if tag == "equal":
-            words = before[i1:i2]
-            pieces.append(" ".join(words) if len(words) <= 4 else f"{' '.join(words[:1])} … {' '.join(words[-2:])}")
-        elif tag == "replace":
-            pieces.append(f"[{cut(gone, width)} → {cut(come, width)}]")
-        elif tag == "delete":
-            pieces.append(f"[without {cut(gone, width)}]")
-        else:
-            pieces.append(f"[now with {cut(come, width)}]")
-    return cut(" ".join(pieces), 3 * width)
-
-
 def _variables(old: Mapping[str, str], new: Mapping[str, str]) -> Explained:
     names = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
     lines = [_variable(name, old.get(name), new.get(name), SHOWN_DETAIL) for name in names]
-    if len(names) == 1:
+    shown = f"{', '.join(names[:5])}{' and others' if len(names) > 5 else ''}"
+    if not names:
+        text = "the variables are the same, in another order"
+        lines = [*both(" ".join(old), " ".join(new))]
+    elif len(names) == 1:
         text = _variable(names[0], old.get(names[0]), new.get(names[0]), SHOWN)
         lines = lines if text not in lines else []
+    elif all(name in old and name in new for name in names):
+        text = f"the values of {shown} changed"
     else:
-        text = f"the values of {', '.join(names[:5])}{' and others' if len(names) > 5 else ''} changed"
+        text = f"variables changed: {shown}"
     return Explained(Reason.VARIABLES_CHANGED, text, tuple(lines))
 
 
@@ -154,31 +126,56 @@ def _variable(name: str, old: str | None, new: str | None, width: int) -> str:
         return f"the variable {name} is new: {cut(new or '', width) or 'empty'}"
     if new is None:
         return f"the variable {name} is gone; it was {cut(old, width) or 'empty'}"
-    return f"the value of {name} changed: {cut(old, width) or 'empty'} → {cut(new, width) or 'empty'}"
+    was, is_ = cut_pair(old, new, width)
+    return f"the value of {name} changed: {was or 'empty'} → {is_ or 'empty'}"
 
 
 def _other(name: str, old: Any, new: Any) -> Explained:
     called = _NAMES.get(name, name)
-    if name in ("mounts", "sources") and isinstance(old, list):
-        gone = [each for each in old if each not in new]
-        come = [each for each in new if each not in old]
-        lines = [f"- {_value(each)}" for each in gone] + [f"+ {_value(each)}" for each in come]
-        details = tuple(cut(line, SHOWN_DETAIL) for line in lines)
-        return Explained(Reason.OPERATION_CHANGED, f"{called} changed", details)
-    return Explained(Reason.OPERATION_CHANGED, f"{called} changed: {_value(old)} → {_value(new)}")
+    if old is None:
+        text = f"{called} was not recorded before: an older version of the program built it"
+        return Explained(Reason.OPERATION_CHANGED, text)
+    if name == "sources" and isinstance(old, list):
+        return _sources(old, new)
+    if name == "mounts" and isinstance(old, list):
+        return _listed(name, old, new, "what they are made of is another")
+    if switch := switched(name, old, new):
+        return Explained(Reason.OPERATION_CHANGED, switch)
+    return _from_to(f"{called} changed:", words(name, old), words(name, new))
 
 
-def _value(value: Any) -> str:
-    if isinstance(value, dict):
-        said = {name: item for name, item in value.items() if name != "is" and item not in ("", 0, False, None)}
-        return " ".join(f"{name}={_value(item)}" for name, item in said.items())
-    if isinstance(value, list):
-        return ", ".join(_value(item) for item in value) or "nothing"
-    if value in ("", None):
-        return "nothing"
-    return cut(str(value), SHOWN)
+def _from_to(what: str, old: str, new: str) -> Explained:
+    """In full in the details where the sentence has not the room."""
+    details = both(old, new) if max(len(old), len(new)) > SHOWN else ()
+    return Explained(Reason.OPERATION_CHANGED, f"{what} {arrow(old, new)}", details)
 
 
-def cut(text: str, width: int) -> str:
-    """At most so many characters, the last one an ellipsis if some had to go."""
-    return text if len(text) <= width else text[: width - 1] + "…"
+def _sources(old: list[Any], new: list[Any]) -> Explained:
+    if items("sources", old) == items("sources", new):
+        pairs = [(was, is_) for was, is_ in zip(old, new, strict=True) if was.get("text") != is_.get("text")]
+        heredocs = [text_change(str(is_.get("name")), str(was.get("text")), str(is_.get("text"))) for was, is_ in pairs]
+        if len(heredocs) == 1:
+            return heredocs[0]
+        if heredocs:
+            text = f"the texts of {len(heredocs)} heredocs changed"
+            return Explained(Reason.OPERATION_CHANGED, text, tuple(each.text for each in heredocs))
+        if any(each.get("extract") for each in old) != any(each.get("extract") for each in new):
+            unpacked = any(each.get("extract") for each in new)
+            text = f"archives are {'unpacked now' if unpacked else 'not unpacked any more'}"
+            return Explained(Reason.OPERATION_CHANGED, text)
+    return _listed("sources", old, new, "they come from elsewhere")
+
+
+def _listed(name: str, old: list[Any], new: list[Any], otherwise: str) -> Explained:
+    """Of a list, what is gone and what is new. otherwise: what to say if that is nothing."""
+    was, is_ = items(name, old), items(name, new)
+    text = f"{_NAMES[name]} changed"
+    gone, come = [each for each in was if each not in is_], [each for each in is_ if each not in was]
+    if len(gone) == len(come) == 1:
+        return Explained(Reason.OPERATION_CHANGED, text, both(gone[0], come[0]))
+    if gone or come:
+        lines = [f"- {cut(each, SHOWN_DETAIL)}" for each in gone] + [f"+ {cut(each, SHOWN_DETAIL)}" for each in come]
+        return Explained(Reason.OPERATION_CHANGED, text, tuple(lines))
+    if was != is_:
+        return _from_to(f"{text}: another order,", ", ".join(was), ", ".join(is_))
+    return Explained(Reason.OPERATION_CHANGED, f"{text}: {otherwise}")

@@ -45,12 +45,15 @@ class RemoteCache:
     """
 
     def __init__(self, store: LmdbStore, settings: RemoteSettings, warn: Callable[[str], None]) -> None:
-        """warn: is told once what is the matter."""
+        """warn: is told once what is the matter. why_off: once it is off, as in «which does not answer». without: what
+        becomes of whoever uses it then."""
         self.store = store
+        self.without = "the build goes on without it"
         self.settings = settings
         self.promises = Promises(store, settings.origin, settings.reads)
         self.before_contact: Callable[[], None] = lambda: None
         self.off = False
+        self.why_off = ""
         self._warn = warn
         self._lock = threading.Lock()
         self._warned: set[str] = set()
@@ -60,6 +63,7 @@ class RemoteCache:
         self._traffic: Traffic | None = None
         self._reads = list(settings.reads)
         self._forms: dict[str, bytes | None] = {}
+        self._checked: set[str] = set()
 
     # contact
 
@@ -69,12 +73,13 @@ class RemoteCache:
         return None if self.off else self._client
 
     def contact(self) -> bool:
-        """Connect if that was not tried yet; whether there is a connection. From the main thread."""
+        """Connect if that was not tried yet; whether there is a connection. From the main thread. Raises
+        EnvironmentProblem for certificates that are none: who named them wants them used."""
         if self._client is None and not self.off:
             self.before_contact()
             try:
                 self._connect()
-            except BuildgraphError as error:
+            except RemoteError as error:
                 self.give_up(error)
         return self.client is not None
 
@@ -83,7 +88,11 @@ class RemoteCache:
         from cache.remote.local_chunks import LocalChunks
         from cache.remote.reading import BlobReader, Traffic
 
-        self._client = Client(self.settings)
+        self._client = client = Client(self.settings)
+        if client.denied:
+            self._reads = client.reads
+            said = next(iter(client.denied.values())).message
+            self.tell("denied", f"{said}; {_named(list(client.denied))} not asked")
         self._traffic = Traffic()
         self._reader = BlobReader(self._client, self._traffic)
         self._chunks = LocalChunks(self.store)
@@ -91,9 +100,12 @@ class RemoteCache:
 
     def give_up(self, error: BuildgraphError) -> None:
         """Leave the server alone from now on."""
+        from cache.remote.trouble import RemoteTrouble
+
         self.off = True
+        self.why_off = error.why if isinstance(error, RemoteTrouble) else RemoteTrouble.why
         self.promises.active = False
-        self.tell("off", f"{error.message}; the build goes on without it")
+        self.tell("off", f"{error.message}; {self.without}")
 
     def tell(self, kind: str, text: str) -> None:
         """Warn, once of each kind."""
@@ -143,9 +155,8 @@ class RemoteCache:
 
         if isinstance(error, Denied):
             self._reads.remove(namespace)
-        where = f"namespace {namespace}" if namespace else "its default namespace"
         gone = isinstance(error, Unreachable)
-        self.failed(error, "the build goes on without it" if gone else f"{where} is not asked")
+        self.failed(error, "the build goes on without it" if gone else f"{_named([namespace])} not asked")
 
     def _note(self, kind: str, key: str, recipe: Recipe, promise: Promise) -> None:
         layer = promise.result.layer
@@ -162,6 +173,31 @@ class RemoteCache:
             self.ask((), (key,))
             known = self.promises.results((key,)).get(key)
         return known
+
+    def drop_lost(self, promises: Iterable[Promise]) -> list[str]:
+        """Ask whether the server still has the bytes of these; what it has not is not promised any more: diff_ids."""
+        from cache.remote.writing import BlobWriter
+
+        owners: dict[str, dict[str, str]] = {}
+        for promise in promises:
+            layer = promise.result.layer
+            if layer is not None and layer.diff_id not in self._checked:
+                self._checked.add(layer.diff_id)
+                names = (name for name in (promise.names.tar, promise.names.listing) if name)
+                owners.setdefault(promise.origin.namespace, {}).update(dict.fromkeys(names, layer.diff_id))
+        lost: list[str] = []
+        for namespace, owner in owners.items():
+            client, chunks = self.client, self._chunks
+            if client is not None and chunks is not None:
+                try:
+                    absent = BlobWriter(client, self.store, chunks, self.meter).missing(namespace, owner)
+                    lost += [owner[name] for name in absent if name in owner]
+                except RemoteError as error:  # then it turns out when they are fetched
+                    if client.caller.down:
+                        self.give_up(error)
+        for diff_id in dict.fromkeys(lost):
+            self.promises.drop(diff_id, refuse=False)
+        return lost
 
     # bytes
 
@@ -190,7 +226,7 @@ class RemoteCache:
         wrong = isinstance(error, CorruptBlob | CorruptLayer)
         if error is not None and not isinstance(error, Missing):
             if wrong:
-                self.tell(f"wrong {layer.diff_id}", f"{error.message}; the step is run here")
+                self.tell(f"wrong {error.message}", f"{error.message}; the step is run here")
             else:
                 self.failed(error, "what it promised is made here")
         # If it is not gone but out of reach, it is not asked again by this build.
@@ -216,7 +252,7 @@ class RemoteCache:
         from cache.remote.trouble import Missing
 
         if isinstance(error, CorruptBlob):
-            self.tell(f"wrong {diff_id}", error.message)
+            self.tell(f"wrong {error.message}", error.message)
         elif not isinstance(error, Missing):
             self.failed(error, "what it has is not looked at")
         self.promises.drop(diff_id, refuse=not isinstance(error, Missing))
@@ -294,3 +330,11 @@ class RemoteCache:
             self._client.close()
             self._client = None
             self.off = True
+
+
+def _named(namespaces: list[str]) -> str:
+    """`namespace a is`, `namespaces a and b are`."""
+    if namespaces == [""]:
+        return "its default namespace is"
+    names = " and ".join(name or "the default one" for name in namespaces)
+    return f"namespace {names} is" if len(namespaces) == 1 else f"namespaces {names} are"

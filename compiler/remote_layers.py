@@ -36,7 +36,10 @@ class RemoteLayers:
         promise = self._remote.promises.layer(layer.diff_id)
         if promise is None:
             if layer.content != layer.diff_id and self._remote.promises.was_promised(layer.diff_id):
-                raise LayerGone(layer.diff_id, f"the layer {layer.diff_id} is not promised any more")
+                remote = self._remote
+                why = remote.why_off if remote.off else "has it no more"
+                text = f"the layer {layer.diff_id} is only at {remote.settings.origin}, which {why}"
+                raise LayerGone(layer.diff_id, text)
             return self._from_image(layer)
         size = promise.result.size or 0
         name = f"fetching {size_text(size)} from {self._remote.settings.origin}"

@@ -62,7 +62,10 @@ def read_forms(record: bytes) -> bytes | None:
 
 def build_record(build: BuildRecord) -> Record:
     """As others may see it: the project by its name alone."""
-    project = build.project
-    name = os.path.basename(project.rstrip("/")) if os.path.isabs(project) else project
-    _, key, value = build._replace(project=name or "-").encode()
+    _, key, value = build._replace(project=project_name(build.project)).encode()
     return "builds", key, value
+
+
+def project_name(project: str) -> str:
+    """What others may know of a project that is called by its directory."""
+    return (os.path.basename(project.rstrip("/")) if os.path.isabs(project) else project) or "-"

@@ -9,7 +9,7 @@ from cache.images import Images
 from cache.promises import trim
 from cache.recipe import Recipe
 from cache.store import Batch
-from compiler.fresh import no_cache
+from compiler.fresh import layers_of, no_cache
 from compiler.graph import ImageSource
 from compiler.needs import needed
 from compiler.remote_layers import RemoteLayers
@@ -18,7 +18,7 @@ from worker.library import LayerLibrary
 from worker.operation import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from cache.promises import Promise
     from cache.result import Layer, Result
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from compiler.session import Session
 
     Used = tuple[Session, dict[str, str], dict[str, Result]]
+
+
+MOST_LOOKS = 5
+"""How often results are looked up before a build: what was lost may need more than what was known."""
 
 
 class TeamBuild:
@@ -43,9 +47,21 @@ class TeamBuild:
         self._publisher = Publisher(remote, report)
         self.made_there: set[str] = set()
 
-    def look_up(self, sessions: Sequence[Session], prepare_to_run: Callable[[], None] = lambda: None) -> None:
+    def look_up(
+        self, sessions: Sequence[Session], prepare_to_run: Callable[[], None] = lambda: None, *, takes_out: bool = False
+    ) -> None:
         """Ask for everything that is needed and not known here, at once. prepare_to_run: called before, if a step may
-        have to run a program."""
+        have to run a program. takes_out: whether the bytes of the images will be wanted.
+
+        What a server promised to an earlier build it may have lost: what is wanted of that is asked about, too, so that
+        nothing is said to be known that has to be made.
+        """
+        for _ in range(MOST_LOOKS):
+            self._ask(sessions, prepare_to_run, takes_out=takes_out)
+            if not self._drop_lost(sessions, takes_out=takes_out):
+                break
+
+    def _ask(self, sessions: Sequence[Session], prepare_to_run: Callable[[], None], *, takes_out: bool) -> None:
         recipes: set[str] = set()
         bases: set[str] = set()
         runs = missing = False
@@ -59,10 +75,35 @@ class TeamBuild:
                 recipes |= {session.keys.recipe(node.id) for node in absent if not no_cache(node, session.options)}
                 bases |= {layer.diff_id for layer in _image_layers(session) if self._is_strange(layer)}
         if not missing:
+            if takes_out and any(self.needs_contact(_image_of(session)) for session in sessions):
+                self.contact(prepare_to_run)
             return
         # Also where all that runs programs is known: what a server promised it may not have any more.
         self.contact(prepare_to_run if runs else lambda: None)
         self.remote.ask(recipes, bases=bases)
+
+    def _drop_lost(self, sessions: Sequence[Session], *, takes_out: bool) -> bool:
+        """Whether something that is wanted was lost."""
+        if self.remote.client is None:
+            return False
+        wanted: dict[str, Promise] = {}
+        for session in sessions:
+            graph, known = session.graph, session.known().results
+            steps = [graph[name] for name in needed(graph, known) if graph[name].is_step]
+            roots = [name for step in steps if step.id not in known for name in step.inputs]
+            roots += [graph.target] if takes_out else []
+            chain = {node.id for name in roots for node in graph.chain(name)}
+            contents = {session.lookup.contents.get(name, "") for name in chain & known.keys()}
+            promised = session.lookup.promised
+            wanted |= {content: promised[content] for content in contents & promised.keys()}
+        old = {each: promise for each, promise in wanted.items() if not self.remote.promises.is_new(each)}
+        lost = self.remote.drop_lost(promise for promise in old.values() if not self._is_here(promise))
+        for diff_id in lost:
+            self.library.forget(diff_id)
+        for session in sessions:
+            for content in [key for key, promise in session.lookup.promised.items() if _has(promise, lost)]:
+                del session.lookup.promised[content]
+        return bool(lost)
 
     def contact(self, before: Callable[[], None] = lambda: None) -> bool:
         """Connect, unless that was done. before: what needs a process without threads."""
@@ -179,6 +220,15 @@ class TeamBuild:
         """End at once."""
         self._publisher.stop()
         self.remote.close()
+
+
+def _image_of(session: Session) -> Sequence[Layer]:
+    """The layers of the image, all of whose steps are known."""
+    return layers_of(session.graph, session.graph.target, session.known().results)
+
+
+def _has(promise: Promise, diff_ids: Collection[str]) -> bool:
+    return promise.result.layer is not None and promise.result.layer.diff_id in diff_ids
 
 
 def _image_layers(session: Session) -> Iterator[Layer]:

@@ -28,7 +28,7 @@ class Team:
         if not client.can.is_ours:
             text = f"{client.settings.origin} keeps no records of builds: it is no server of buildgraph's"
             raise RemoteError(text)
-        self._reads = list(client.settings.reads)
+        self._reads = client.reads
 
     def find(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
         """Records; the first namespace that has one counts. Raises RemoteError."""

@@ -20,6 +20,10 @@ def _ignore(_: str) -> None:
     return
 
 
+def _ignore_kill(_: Callable[[], None]) -> None:
+    return
+
+
 class Action(NamedTuple):
     """What is executed. key: the content key, under which its result is kept. inputs: as the operation numbers them;
     number 0 is the root filesystem that the step works on. platform: `linux/amd64`, "" for this machine's."""
@@ -44,7 +48,8 @@ class Order(NamedTuple):
     them. show: gets each line of output.
     cancelled: true once nobody wants the result any more. retry: how many more times a command that fails is tried.
     timeout: seconds that each try may take, None for any time. live: is told the file that the log can be followed in.
-    shown: a text of the operation without the secrets in it, for what is written beside results.
+    shown: a text of the operation without the secrets in it, for what is written beside results. begun: is told how
+    to kill the program, each time that one is started; `cancelled` is to be true before.
     """
 
     secrets: Mapping[str, bytes]
@@ -56,6 +61,7 @@ class Order(NamedTuple):
     timeout: float | None = None
     live: Callable[[str], None] = _ignore
     shown: Callable[[str], str] = str
+    begun: Callable[[Callable[[], None]], None] = _ignore_kill
 
 
 class Cancelled(Exception):
@@ -64,9 +70,10 @@ class Cancelled(Exception):
 
 class CommandFailed(StepFailed):
     """A RUN's program ended with a failure. exit_status: its exit code, or minus the signal that killed it. log: of all
-    that it printed, in the store; None for nothing."""
+    that it printed, in the store; None for nothing. disk_full: whether there was no space left when it ended."""
 
     log: Digest | None = None
+    disk_full = False
 
     def __init__(self, exit_status: int, tail: list[str]) -> None:
         if exit_status < 0:

@@ -34,14 +34,17 @@ if TYPE_CHECKING:
 class Executor:
     """Executes actions of one build. Threads may call `execute` at the same time.
 
-    machine: None if no RUN will come: copies alone need no runtime and no rights.
+    machine: None if no RUN will come: copies alone need no runtime and no rights. made_by: whom results say; "" for
+    this user on this machine.
     """
 
-    def __init__(self, store: LmdbStore, library: LayerLibrary, machine: Machine | None) -> None:
+    def __init__(
+        self, store: LmdbStore, library: LayerLibrary, machine: Machine | None, *, made_by: str = ""
+    ) -> None:
         self._store = store
         self._library = library
         self._keeper = None if machine is None else machine.keeper
-        self._made_by = maker()
+        self._made_by = made_by or maker()
         self._cleaner = _Cleaner()
         self._runner = None if machine is None else Runner(library, store.directory, machine, self._cleaner.discard)
         self._stopped = threading.Event()

@@ -139,6 +139,7 @@ class _Keeper:
         self._root = root
         self._overlay = [*OVERLAY_OPTIONS, ("userxattr", None)] if userxattr else OVERLAY_OPTIONS
         self._lowers: dict[str, str] = {}
+        self._mounted = 0
         self._running: dict[int, _Running] = {}
 
     def loop(self) -> None:
@@ -174,8 +175,10 @@ class _Keeper:
         request = json.loads(data)
         try:
             if request["op"] == "kill":
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(-1, signal.SIGKILL)
+                self._kill(request.get("step"))
+                _answer(self._connection, {"id": request["id"]})
+            elif request["op"] == "forget":
+                self._forget(request["images"])
                 _answer(self._connection, {"id": request["id"]})
             else:
                 self._run(request, fds)
@@ -239,12 +242,32 @@ class _Keeper:
             return lower["directory"]
         path = self._lowers.get(lower["image"])
         if path is None:
-            path = os.path.join(self._root, "lower", str(len(self._lowers)))
+            self._mounted += 1
+            path = os.path.join(self._root, "lower", str(self._mounted))
             os.mkdir(path)
             options = [("source", lower["image"]), ("device", lower["tar"])]
             mounts.mount_filesystem("erofs", path, list(options), mounts.MOUNT_ATTR_RDONLY)
             self._lowers[lower["image"]] = path
         return path
+
+    def _forget(self, images: list[str]) -> None:
+        """Unmount EROFS images that no step uses any more, so that what they are made of can go."""
+        for image in images:
+            path = self._lowers.pop(image, None)
+            if path is not None:
+                with contextlib.suppress(OSError):
+                    mounts.unmount(path)
+                    os.rmdir(path)
+
+    def _kill(self, number: int | None) -> None:
+        """Kill everything, or one step: as one whose time is up."""
+        if number is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)
+            return
+        for step in self._running.values():
+            if step.number == number:
+                step.deadline = min(step.deadline, time.monotonic())
 
     def _reap(self) -> None:
         while True:

@@ -16,10 +16,14 @@ from cache.errors import EnvironmentProblem
 from worker import keeper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 START_SECONDS = 20.0
 """How long the keeper may take to set up its namespaces; milliseconds are normal."""
+
+
+FORGOTTEN = 40
+"""Images of one request; their paths may be long."""
 
 
 class BundleFile(NamedTuple):
@@ -119,6 +123,22 @@ class Keeper:
         """Kill every container; whoever waits for one gets its signal."""
         if not self._lost:
             self._call(self.new_step(), {"op": "kill"}, []).result()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether its process has ended: nothing can be run any more."""
+        return self._lost
+
+    def kill(self, number: int) -> None:
+        """Kill one step, if it runs; whoever waits for it gets OutOfTime."""
+        if not self._lost:
+            self._call(self.new_step(), {"op": "kill", "step": number}, []).result()
+
+    def forget(self, images: Sequence[str]) -> None:
+        """Unmount EROFS images that no step uses any more."""
+        for start in range(0, len(images), FORGOTTEN):
+            if not self._lost:
+                self._call(self.new_step(), {"op": "forget", "images": images[start : start + FORGOTTEN]}, []).result()
 
     def close(self) -> None:
         """End the keeper; its namespaces, mounts and whatever still runs go with it."""

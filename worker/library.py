@@ -103,6 +103,26 @@ class LayerLibrary:
             for key in [key for key in self._rootfs if diff_id in key]:
                 del self._rootfs[key]
 
+    def release(self, diff_id: str) -> None:
+        """Let go of a layer that no step uses any more, so that it can be removed."""
+        self.forget(diff_id)
+        with self._lock:
+            fd = self._tars.pop(diff_id, None)
+        if fd is not None:
+            os.close(fd)
+
+    def shed(self, entries: int) -> None:
+        """Forget indexes, those that were used least lately first, until not more entries are remembered; what is
+        needed again is read again. For processes that live long."""
+        with self._lock:
+            excess = sum(len(index.entries) for index in self._indexes.values()) - entries
+            if excess > 0:
+                self._rootfs.clear()
+            while excess > 0:
+                diff_id = next(iter(self._indexes))
+                excess -= len(self._indexes.pop(diff_id).entries)
+                self._layers.pop(diff_id, None)
+
     def bytes_to_fetch(self, layer: Layer) -> int:
         """Bytes that come from elsewhere before the layer can be used; 0 for one that is here."""
         return 0 if self._is_here(self.known(layer).tar) else self._fetcher.fetched_size(layer)
@@ -120,7 +140,9 @@ class LayerLibrary:
     def index(self, layer: Layer) -> Index:
         """What the layer says. Raises RemoteError, StoreProblem."""
         with self._lock:
-            found = self._indexes.get(layer.diff_id)
+            found = self._indexes.pop(layer.diff_id, None)
+            if found is not None:
+                self._indexes[layer.diff_id] = found  # as the one that was used last
         if found is None:
             listing = self.known(layer).listing
             if not self._is_here(listing):

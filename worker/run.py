@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import threading
 from typing import TYPE_CHECKING, NamedTuple
 
+from cache.disk_usage import free_bytes
 from cache.entry import DIRECTORY, Entry
 from cache.errors import EnvironmentProblem
+from cache.run_dir import remove_tree
 from worker.action import Action, Cancelled, CommandFailed, Order, TimedOut
 from worker.capture import capture
 from worker.emulation import require_emulation
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
 
 MAX_LAYERS = 490
 """overlayfs stacks 500 lower directories at most; some are for stubs and what the kernel may take."""
+NO_SPACE = 1 << 20
+"""A command that failed with fewer free bytes than this probably failed for lack of space."""
 RESOLV_CONF = "/etc/resolv.conf"
 
 
@@ -80,6 +85,13 @@ class Runner:
         scratch = RunScratch(self._library, rootfs.lookup(""), userxattr=self._machine.rootless)
         try:
             self._run_in(scratch, action, order, output, layers, rootfs)
+        except CommandFailed as failure:
+            if failure.disk_full:
+                # At once: a store that has no space for the log takes nothing any more.
+                with contextlib.suppress(OSError):
+                    remove_tree(scratch.path)
+            self._discard(scratch.path)
+            raise
         except BaseException:
             self._discard(scratch.path)
             raise
@@ -144,7 +156,9 @@ class Runner:
         if status is None:
             raise TimedOut(order.timeout or 0.0, list(output.tail))
         if status != 0:
-            raise CommandFailed(status, list(output.tail))
+            failure = CommandFailed(status, list(output.tail))
+            failure.disk_full = free_bytes(self._store_directory) < NO_SPACE
+            raise failure
 
     def _start(
         self,
@@ -163,8 +177,10 @@ class Runner:
                 wait = keeper.start(number, command, views, writing, files, order.timeout)
             finally:
                 os.close(writing)
+            kill = functools.partial(keeper.kill, number)
+            order.begun(kill)
             if order.cancelled():
-                keeper.kill_all()  # whoever cancelled may have done so before there was anything to kill
+                kill()  # whoever cancelled may have done so before there was anything to kill
             output.read_from(reading)
             return wait()
         except OSError as error:

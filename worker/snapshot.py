@@ -35,6 +35,14 @@ class Snapshotter(Protocol):
         """What the keeper mounts for this layer. index: the layer's own, or as it stands rebased on those below."""
         ...
 
+    def paths(self, diff_id: str) -> list[str]:
+        """Files or directories that were prepared of a layer, also by earlier processes as far as that is known."""
+        ...
+
+    def forget(self, diff_id: str) -> None:
+        """Whatever was prepared of the layer is about to be removed; no step uses it."""
+        ...
+
 
 class ErofsSnapshots:
     """Nothing is extracted: an image of the names points into the layer's tar (kernel 6.12 or newer, root)."""
@@ -45,6 +53,7 @@ class ErofsSnapshots:
         self._library = library
         self._directory = directory
         self._made: dict[str, dict[str, str]] = {}
+        self._of = _Prepared()
         self._locks = _Locks()
 
     def lower(self, layer: Layer, index: Index) -> dict[str, str]:
@@ -58,7 +67,15 @@ class ErofsSnapshots:
                 if not keep or not os.path.exists(path):
                     _write(path, erofs.build(index, os.path.getsize(tar)), self._library.store.scratch("erofs"))
                 self._made[key] = {"image": path, "tar": tar}
+                self._of.add(layer.diff_id, key, path)
             return self._made[key]
+
+    def paths(self, diff_id: str) -> list[str]:
+        return self._of.paths(diff_id, os.path.join(self._directory, f"{_plain(diff_id)}.erofs"))
+
+    def forget(self, diff_id: str) -> None:
+        for key in self._of.pop(diff_id):
+            self._made.pop(key, None)
 
 
 class DirectorySnapshots:
@@ -70,6 +87,7 @@ class DirectorySnapshots:
         self._library = library
         self._rootless = rootless
         self._directory = os.path.join(directory, "user" if rootless else "root")
+        self._of = _Prepared()
         self._locks = _Locks()
 
     def lower(self, layer: Layer, index: Index) -> dict[str, str]:
@@ -79,7 +97,14 @@ class DirectorySnapshots:
         with self._locks.of(key):
             if not os.path.isdir(path):
                 self._extract(layer, index, path)
+        self._of.add(layer.diff_id, key, path)
         return {"directory": path}
+
+    def paths(self, diff_id: str) -> list[str]:
+        return self._of.paths(diff_id, os.path.join(self._directory, _plain(diff_id)))
+
+    def forget(self, diff_id: str) -> None:
+        self._of.pop(diff_id)
 
     def _extract(self, layer: Layer, index: Index, path: str) -> None:
         fresh = self._library.store.scratch("extract")
@@ -132,6 +157,29 @@ def snapshot_directory(store: str) -> str:
     return directory
 
 
+class _Prepared:
+    """What was made of each layer: more than one thing if it lies on others in several images."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._of: dict[str, dict[str, str]] = {}
+
+    def add(self, diff_id: str, key: str, path: str) -> None:
+        with self._lock:
+            self._of.setdefault(diff_id, {})[key] = path
+
+    def paths(self, diff_id: str, plain: str) -> list[str]:
+        """plain: where it would be if it lies on nothing that matters."""
+        with self._lock:
+            known = list(self._of.get(diff_id, {}).values())
+        return known if plain in known or not os.path.lexists(plain) else [*known, plain]
+
+    def pop(self, diff_id: str) -> list[str]:
+        """The keys."""
+        with self._lock:
+            return list(self._of.pop(diff_id, {}))
+
+
 class _Locks:
     """One lock a key, so that a layer is prepared once while others go on."""
 
@@ -148,8 +196,12 @@ def _key(layer: Layer, index: Index, library: LayerLibrary) -> str:
     plain = library.index(layer)
     if index is plain:
         # The whole diff_id: times count in a mounted layer.
-        return layer.diff_id.removeprefix("sha256:")
+        return _plain(layer.diff_id)
     return Digest.of(index.encode()).hash
+
+
+def _plain(diff_id: str) -> str:
+    return diff_id.removeprefix("sha256:")
 
 
 def _write(path: str, data: bytes, fresh: str) -> None:

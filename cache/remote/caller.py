@@ -57,6 +57,7 @@ class Caller:
         settings = self.settings
         if not settings.tls:
             return grpc.insecure_channel(settings.target, _OPTIONS)
+        _check_certificates(settings)
         credentials = grpc.ssl_channel_credentials(
             _read(settings.ca), _read(settings.key), _read(settings.certificate)
         )
@@ -116,6 +117,27 @@ def _pause(number: int, code: grpc.StatusCode) -> float:
     longest = FULL_PAUSE if code is grpc.StatusCode.RESOURCE_EXHAUSTED else PAUSE
     # Many builds that failed together should not come back together.
     return longest * float(1 << (number - 1)) * random.uniform(0.5, 1.5)  # noqa: S311
+
+
+def _check_certificates(settings: RemoteSettings) -> None:
+    """Raises EnvironmentProblem that names the file: gRPC would say no more than that it cannot connect."""
+    if not (settings.ca or settings.certificate):
+        return
+    import ssl
+
+    for path in (settings.ca, settings.certificate, settings.key):
+        _read(path)
+    try:
+        context = ssl.create_default_context(cafile=settings.ca or None)
+    except (ssl.SSLError, ValueError):
+        raise EnvironmentProblem(f"{settings.ca} holds no certificate in PEM form") from None
+    if settings.certificate:
+        try:
+            # Without a password: who has to type one cannot build in CI.
+            context.load_cert_chain(settings.certificate, settings.key, password="")
+        except (ssl.SSLError, ValueError):
+            text = f"{settings.certificate} and {settings.key} are not a certificate and its key in PEM form"
+            raise EnvironmentProblem(text, hint="the key must have no password") from None
 
 
 def _read(path: str) -> bytes | None:

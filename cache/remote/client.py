@@ -12,7 +12,7 @@ from cache.errors import CorruptBlob
 from cache.promises import Origin, Promise
 from cache.remote.action_results import action_text, decode_action_result, digest_of, name_by
 from cache.remote.caller import Caller
-from cache.remote.trouble import Missing, RemoteTrouble, Unsupported, trouble
+from cache.remote.trouble import Denied, Missing, RemoteTrouble, Unsupported, trouble
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,6 +28,8 @@ BATCH_LIMIT = 3_500_000
 """Bytes of blobs in one message, unless the server wants fewer; gRPC's usual limit is 4 MiB."""
 MOST_DIGESTS = 20_000
 """In one request: 1.5 MB."""
+DIGEST_BYTES = 80
+"""That one digest, or key, takes in a message."""
 AT_ONCE = 64
 """Calls without an answer yet: what a server of our kind answers a single caller at the same time."""
 
@@ -51,10 +53,13 @@ class Abilities(NamedTuple):
 
 
 class Client:
-    """One server. May be used by several threads at once; all methods raise RemoteTrouble."""
+    """One server. May be used by several threads at once; all methods raise RemoteTrouble.
+
+    denied: those of the namespaces to read that we may not, and what the server said. reads: the others, in order.
+    """
 
     def __init__(self, settings: RemoteSettings) -> None:
-        """Connect, and learn what the server can do."""
+        """Connect, and learn what the server can do. Raises EnvironmentProblem for a certificate that is none."""
         self.settings = settings
         self.caller = Caller(settings)
         channel = self.caller.channel
@@ -62,6 +67,7 @@ class Client:
         self.actions = remote_execution_pb2_grpc.ActionCacheStub(channel)
         self.team = team_pb2_grpc.TeamStub(channel)
         self.streams = bytestream_pb2_grpc.ByteStreamStub(channel)
+        self.denied: dict[str, Denied] = {}
         try:
             self.can = self._greet()
         except BaseException:
@@ -70,16 +76,12 @@ class Client:
 
     def _greet(self) -> Abilities:
         settings = self.settings
-        namespace = settings.reads[0] if settings.reads else settings.write or ""
-        capabilities = remote_execution_pb2_grpc.CapabilitiesStub(self.caller.channel)
+        namespace = settings.reads[0] if settings.reads else ""
         hello = self.team.Hello.future(
             team_pb2.HelloRequest(instance_name=settings.write if settings.write is not None else namespace),
             timeout=CONNECT_SECONDS, metadata=self.caller.metadata,
         )  # fmt: skip
-        answer = self.caller.call(
-            capabilities.GetCapabilities, pb.GetCapabilitiesRequest(instance_name=namespace),
-            seconds=CONNECT_SECONDS, tries=2,
-        )  # fmt: skip
+        answer = self._capabilities()
         low, high = answer.low_api_version, answer.high_api_version
         if low.major > 2 or high.major < 2:
             text = f"it speaks version {low.major}.{low.minor} to {high.major}.{high.minor} of the protocol, not 2"
@@ -108,10 +110,48 @@ class Client:
             writes="write" in said.scopes if said.server_id else cache.action_cache_update_capabilities.update_enabled,
         )
 
+    def _capabilities(self) -> pb.ServerCapabilities:
+        """As the first namespace says it that we may read; if there is none, the one that is written to."""
+        settings = self.settings
+        get = remote_execution_pb2_grpc.CapabilitiesStub(self.caller.channel).GetCapabilities
+        requests = {name: pb.GetCapabilitiesRequest(instance_name=name) for name in settings.reads}
+        # All at once: then it is known from the beginning which are left out.
+        sent = {
+            name: get.future(request, timeout=CONNECT_SECONDS, metadata=self.caller.metadata)
+            for name, request in requests.items()
+        }
+        found: pb.ServerCapabilities | None = None
+        for name, request in requests.items():
+            error: Any = sent[name].exception()
+            try:
+                if error is not None and isinstance(said := trouble(error, settings), Denied):
+                    raise said
+                if found is None and error is None:
+                    found = sent[name].result()
+                elif found is None:
+                    found = self.caller.call(get, request, seconds=CONNECT_SECONDS, tries=1)
+            except Denied as denied:
+                self.denied[name] = denied
+        if found is None and settings.write is not None and settings.write not in settings.reads:
+            request = pb.GetCapabilitiesRequest(instance_name=settings.write)
+            found = self.caller.call(get, request, seconds=CONNECT_SECONDS, tries=2)
+        if found is None:
+            raise next(iter(self.denied.values()), RemoteTrouble(f"of {settings.origin} no namespace is used"))
+        return found
+
+    @property
+    def reads(self) -> list[str]:
+        return [name for name in self.settings.reads if name not in self.denied]
+
     @property
     def function(self) -> pb.DigestFunction.Value.ValueType:
         """As messages have it."""
         return pb.DigestFunction.BLAKE3 if self.can.function == "blake3" else pb.DigestFunction.SHA256
+
+    @property
+    def most_digests(self) -> int:
+        """In one request, which must not be larger than a batch of blobs."""
+        return max(1, min(MOST_DIGESTS, self.can.batch // DIGEST_BYTES))
 
     # results
 
@@ -130,7 +170,7 @@ class Client:
 
     def _find_ours(self, namespace: str, names: list[str]) -> Iterator[tuple[str, pb.ActionResult]]:
         while names:
-            now, names = names[:MOST_DIGESTS], names[MOST_DIGESTS:]
+            now, names = names[: self.most_digests], names[self.most_digests :]
             answer = self.caller.call(
                 self.team.FindActionResults,
                 team_pb2.FindActionResultsRequest(
@@ -200,9 +240,9 @@ class Client:
         batch: list[team_pb2.Record] = []
         size = 0
         for kind, key, value in records:
-            if len(value) > MAX_RECORD:
+            if len(value) > min(MAX_RECORD, self.can.batch):
                 continue
-            if size + len(value) > BATCH_LIMIT:
+            if batch and size + len(value) > self.can.batch:
                 self._put_records(namespace, batch)
                 batch, size = [], 0
             batch.append(team_pb2.Record(kind=kind, key=key, value=value))
@@ -219,7 +259,7 @@ class Client:
         found: dict[str, bytes] = {}
         left = list(dict.fromkeys(keys)) if self.can.is_ours else []
         while left:
-            now, left = left[:MOST_DIGESTS], left[MOST_DIGESTS:]
+            now, left = left[: self.most_digests], left[self.most_digests :]
             request = team_pb2.FindRecordsRequest(instance_name=namespace, kind=kind, keys=now)
             answer = self.caller.call(self.team.FindRecords, request, size=BATCH_LIMIT)
             found.update((each.key, each.value) for each in answer.records)

@@ -13,7 +13,7 @@ from buildgraph.v1 import remote_execution_pb2 as pb
 
 from cache.errors import StoreProblem
 from cache.remote.action_results import digest_of, size_of
-from cache.remote.client import MOST_DIGESTS
+from cache.remote.client import DIGEST_BYTES
 from cache.remote.reading import CHUNKED, PARALLEL
 from cache.remote.trouble import Missing, RemoteTrouble, Unsupported
 
@@ -60,7 +60,7 @@ class BlobWriter:
         """Those that the server has not."""
         client, left, found = self._client, list(dict.fromkeys(names)), []
         while left:
-            now, left = left[:MOST_DIGESTS], left[MOST_DIGESTS:]
+            now, left = left[: client.most_digests], left[client.most_digests :]
             request = pb.FindMissingBlobsRequest(
                 instance_name=namespace, blob_digests=map(digest_of, now), digest_function=client.function
             )  # fmt: skip
@@ -86,7 +86,7 @@ class BlobWriter:
         request = self._new_batch(namespace)
         size = 0
         for name, data in blobs:
-            if size and size + len(data) > self._client.can.batch:
+            if size and size + len(data) + DIGEST_BYTES > self._client.can.batch:
                 self._send(request, size)
                 request, size = self._new_batch(namespace), 0
             packed = self._packed(data)
@@ -94,7 +94,7 @@ class BlobWriter:
                 request.requests.add(digest=digest_of(name), data=data)
             else:
                 request.requests.add(digest=digest_of(name), data=packed, compressor=pb.Compressor.ZSTD)
-            size += len(data)
+            size += len(data) + DIGEST_BYTES
         if request.requests:
             self._send(request, size)
 
@@ -120,7 +120,8 @@ class BlobWriter:
         if client.can.splice and client.can.function == "blake3" and blob.digest.size >= CHUNKED:
             parts = self._chunks.of(blob.digest)
             absent = set(self.missing(namespace, parts))
-            if sum(map(size_of, absent)) <= MOST_NEW * blob.digest.size:
+            fits = len(parts) <= client.most_digests and max(map(size_of, absent), default=0) <= client.can.batch
+            if fits and sum(map(size_of, absent)) <= MOST_NEW * blob.digest.size:
                 try:
                     self._splice(namespace, blob, parts, absent)
                     return
@@ -176,20 +177,23 @@ class BlobWriter:
 
     def _requests(self, name: str, blob: Outgoing, *, zstd: bool) -> Iterator[bytestream_pb2.WriteRequest]:
         packer = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compressobj(size=blob.digest.size) if zstd else None
-        offset = 0
+        offset, piece = 0, min(PIECE, self._client.can.batch)
         with _opened(self._store, blob.digest) as file:
             last = False
             while not last:
-                data = file.read(PIECE)
+                data = file.read(piece)
                 last = file.tell() >= blob.digest.size or not data
                 if packer is not None:
                     data = packer.compress(data) + (packer.flush() if last else b"")
-                if data or last:
+                # A compressor gives what it has gathered, which may be more than a piece.
+                for at in range(0, max(len(data), 1 if last else 0), piece):
+                    part = data[at : at + piece]
                     yield bytestream_pb2.WriteRequest(
-                        resource_name=name, write_offset=offset, data=data, finish_write=last
+                        resource_name=name, write_offset=offset, data=part,
+                        finish_write=last and at + piece >= len(data),
                     )  # fmt: skip
-                    offset += len(data)
-                    self._traffic.written += len(data)
+                    offset += len(part)
+                    self._traffic.written += len(part)
 
 
 def _opened(store: Blobs, digest: Digest) -> Any:

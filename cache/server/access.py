@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import grpc
 
+from cache.server.hold import Hold
 from cache.server.refusal import Refused
 
 if TYPE_CHECKING:
@@ -17,11 +18,13 @@ SCOPES: tuple[Scope, ...] = ("read", "write", "execute", "admin")
 
 class Caller(NamedTuple):
     """Who calls. name: for records and log lines, never a secret. may: whether a scope is granted in a namespace.
-    namespaces: patterns of those that may be used at all, for whoever asks."""
+    namespaces: patterns of those that may be used at all, for whoever asks. message_limit: bytes of a message that
+    they may send; None for what the server takes from everybody."""
 
     name: str
     may: Callable[[Scope, str], bool]
     namespaces: tuple[str, ...] = ("**",)
+    message_limit: int | None = None
 
 
 class Guard(Protocol):
@@ -36,9 +39,26 @@ class Guard(Protocol):
         PERMISSION_DENIED or, beyond a rate, RESOURCE_EXHAUSTED."""
         ...
 
-    def accept(self, caller: Caller, namespace: str, size: int) -> None:
-        """Before so many new bytes are stored. Refuses with RESOURCE_EXHAUSTED beyond a quota."""
+    def accept(self, caller: Caller, namespace: str, size: int) -> Hold:
+        """Before so many new bytes are stored, which is done in a `with`. Refuses beyond a quota with
+        RESOURCE_EXHAUSTED, or FAILED_PRECONDITION if waiting does not help."""
         ...
+
+    def take_over(self, namespace: str, blobs: int, size: int) -> Hold:
+        """The same before blobs that another namespace has belong to this one, too: nobody's bytes."""
+        ...
+
+
+def may_put(caller: Caller, namespace: str) -> bool:
+    """Whether they may store blobs: workers may that execute there, since their results consist of them."""
+    return caller.may("write", namespace) or caller.may("execute", namespace)
+
+
+def admit_putter(guard: Guard, context: grpc.ServicerContext, namespace: str) -> Caller:
+    """`admit` for methods that store blobs; results under names of one's own choice need `write`."""
+    caller = guard.identify(context)
+    executes = caller.may("execute", namespace) and not caller.may("write", namespace)
+    return guard.admit(context, "execute" if executes else "write", namespace)
 
 
 class OpenGuard:
@@ -59,5 +79,9 @@ class OpenGuard:
             raise Refused(grpc.StatusCode.PERMISSION_DENIED, text)
         return self._caller
 
-    def accept(self, caller: Caller, namespace: str, size: int) -> None:
-        """Anonymous callers have no quota of their own."""
+    def accept(self, caller: Caller, namespace: str, size: int) -> Hold:
+        """Nothing is counted."""
+        return Hold()
+
+    def take_over(self, namespace: str, blobs: int, size: int) -> Hold:
+        return Hold()

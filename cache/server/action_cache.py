@@ -24,6 +24,7 @@ from cache.store import Batch
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from cache.server.access import Caller
     from cache.server.core import Core
     from cache.server.shelf import Shelf
     from cache.server.wire_digest import Function
@@ -93,22 +94,35 @@ class ActionCache(services.ActionCacheServicer):
         namespace = checked_namespace(request.instance_name)
         caller = core.guard.admit(context, "write", namespace)
         function = function_of(request.digest_function)
-        key = action_key(namespace, function, name_of(request.action_digest))
-        result = request.action_result
-        names = [name for name in dict.fromkeys(_named(core.shelf, namespace, function, result)) if size_of(name)]
-        missing = core.shelf.missing(namespace, function, names, caller)
-        if missing:
-            text = f"the result names {len(missing)} blobs that are missing, such as {missing[0]}; upload them first"
-            raise Refused(grpc.StatusCode.FAILED_PRECONDITION, text)
-        blobs = core.shelf.settle(namespace, function, names, caller.name)
-        now = int(time.time())
-        record = StoredAction(
-            blobs, result.SerializeToString(deterministic=True), _seconds(result), now, now, caller.name
-        ).encode()
-        core.guard.accept(caller, namespace, len(record))
+        keep_result(core, namespace, function, name_of(request.action_digest), request.action_result, caller)
+        return request.action_result
+
+
+def keep_result(
+    core: Core, namespace: str, function: Function, action: str, result: pb.ActionResult, caller: Caller
+) -> None:
+    """Have a result under the action's digest; durable on return. caller: who may put blobs there.
+
+    Raises Refused if it names a blob that is missing, StoreProblem.
+    """
+    named = dict.fromkeys(_named(core.shelf, namespace, function, result))
+    names = [name for name in named if name != EMPTY[function]]
+    wrong = next((name for name in names if not size_of(name)), None)
+    if wrong is not None:
+        raise invalid(f"the result names {wrong}, and the empty blob is {EMPTY[function]}")
+    missing = core.shelf.missing(namespace, function, names, caller)
+    if missing:
+        text = f"the result names {len(missing)} blobs that are missing, such as {missing[0]}; upload them first"
+        raise Refused(grpc.StatusCode.FAILED_PRECONDITION, text)
+    blobs = core.shelf.settle(namespace, function, names, caller.name)
+    now = int(time.time())
+    record = StoredAction(
+        blobs, result.SerializeToString(deterministic=True), _seconds(result), now, now, caller.name
+    ).encode()
+    key = action_key(namespace, function, action)
+    with core.guard.accept(caller, namespace, len(record)):
         core.shelf.store.commit(Batch(records=(("actions", key, record),), needs=tuple(map(Digest.parse, blobs))))
-        core.shelf.namespaces.add(namespace)
-        return result
+    core.shelf.namespaces.add(namespace)
 
 
 def find_results(shelf: Shelf, namespace: str, function: Function, names: Sequence[str]) -> dict[str, bytes]:

@@ -12,6 +12,7 @@ from buildgraph.v1 import bytestream_pb2 as pb
 from buildgraph.v1 import bytestream_pb2_grpc as services
 
 from cache.blob_files import INLINE_LIMIT
+from cache.server.access import admit_putter
 from cache.server.limits import PIECE
 from cache.server.refusal import Refused, answered, answered_stream, check_space, invalid
 from cache.server.resource_names import parse_read, parse_write
@@ -74,13 +75,13 @@ class ByteStream(services.ByteStreamServicer):
         if first is None:
             raise invalid("a write begins with a message that names the resource")
         resource = parse_write(first.resource_name)
-        caller = core.guard.admit(context, "write", resource.namespace)
+        caller = admit_putter(core.guard, context, resource.namespace)
         size = size_of(resource.blob)
         if not core.shelf.missing(resource.namespace, resource.function, (resource.blob,), caller):
             return pb.WriteResponse(committed_size=-1 if resource.zstd else size)
-        core.guard.accept(caller, resource.namespace, size)
         check_space(core.shelf.store.directory, size)
         with (
+            core.guard.accept(caller, resource.namespace, size) as hold,
             core.watchdog.watch(context, caller) as stream,
             core.uploads.claim(caller.name, resource, first.write_offset) as claim,
         ):
@@ -97,6 +98,7 @@ class ByteStream(services.ByteStreamServicer):
             if not (finished or claim.whole):
                 text = "an upload of %s by %s broke off at %d bytes, perhaps by a message that was too large"
                 _LOG.info(text, resource.blob, caller.name, claim.received)
+                hold.release()  # it counts again when its client comes back
             else:
                 stream.resting = True
                 claim.store(core.shelf, caller.name)
@@ -108,7 +110,7 @@ class ByteStream(services.ByteStreamServicer):
         self, request: pb.QueryWriteStatusRequest, context: grpc.ServicerContext
     ) -> pb.QueryWriteStatusResponse:
         resource = parse_write(request.resource_name)
-        caller = self._core.guard.admit(context, "write", resource.namespace)
+        caller = admit_putter(self._core.guard, context, resource.namespace)
         if not self._core.shelf.missing(resource.namespace, resource.function, (resource.blob,), caller):
             return pb.QueryWriteStatusResponse(committed_size=size_of(resource.blob), complete=True)
         return pb.QueryWriteStatusResponse(committed_size=self._core.uploads.received(caller.name, resource))

@@ -9,7 +9,7 @@ from buildgraph.v1 import remote_execution_pb2_grpc as services
 from buildgraph.v1 import semver_pb2
 
 from cache import chunks
-from cache.server.limits import MAX_BATCH
+from cache.server.limits import MAX_BATCH, MAX_MESSAGE
 from cache.server.namespaces import checked_namespace
 from cache.server.refusal import answered
 from cache.server.wire_digest import MAX_SIZE
@@ -36,15 +36,22 @@ class Capabilities(services.CapabilitiesServicer):
     ) -> pb.ServerCapabilities:
         namespace = checked_namespace(request.instance_name)
         caller = self._core.guard.admit(context, "read", namespace)
-        return capabilities(may_write=caller.may("write", namespace))
+        return capabilities(may_write=caller.may("write", namespace), message_limit=caller.message_limit)
 
 
-def capabilities(*, may_write: bool) -> pb.ServerCapabilities:
+def batch_limit(message_limit: int | None) -> int:
+    """Bytes of blobs that go into a message of so many bytes: a quarter of it is for digests, if it is small."""
+    if message_limit is None:
+        return MAX_BATCH
+    return min(MAX_BATCH, message_limit - min(message_limit // 4, MAX_MESSAGE - MAX_BATCH))
+
+
+def capabilities(*, may_write: bool, message_limit: int | None = None) -> pb.ServerCapabilities:
     compressors = (pb.Compressor.IDENTITY, pb.Compressor.ZSTD)
     cache = pb.CacheCapabilities(
         digest_functions=(pb.DigestFunction.SHA256, pb.DigestFunction.BLAKE3),
         action_cache_update_capabilities=pb.ActionCacheUpdateCapabilities(update_enabled=may_write),
-        max_batch_total_size_bytes=MAX_BATCH,
+        max_batch_total_size_bytes=batch_limit(message_limit),
         symlink_absolute_path_strategy=pb.SymlinkAbsolutePathStrategy.ALLOWED,
         supported_compressors=compressors,
         supported_batch_update_compressors=compressors,  # moon compresses nothing unless both lists say so

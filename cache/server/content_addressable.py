@@ -12,6 +12,7 @@ from buildgraph.v1 import remote_execution_pb2_grpc as services
 from google.rpc import status_pb2
 
 from cache.digest import Digest
+from cache.server.access import admit_putter, may_put
 from cache.server.byte_stream import ZSTD_LEVEL
 from cache.server.limits import MAX_BATCH, MAX_CHUNKS, MAX_DIGESTS, MAX_UNPACKED
 from cache.server.namespaces import checked_namespace
@@ -50,7 +51,7 @@ class ContentAddressableStorage(services.ContentAddressableStorageServicer):
         digests = list(request.blob_digests)  # once: each look makes new objects
         if len(digests) > MAX_DIGESTS:
             raise invalid(f"ask for {MAX_DIGESTS} digests at most at once")
-        writer = caller if caller.may("write", namespace) else None
+        writer = caller if may_put(caller, namespace) else None
         names = names_of(digests)
         missing = dict.fromkeys(self._core.shelf.missing(namespace, function, names, writer))
         if not missing:
@@ -64,15 +65,11 @@ class ContentAddressableStorage(services.ContentAddressableStorageServicer):
     ) -> pb.BatchUpdateBlobsResponse:
         core = self._core
         namespace = checked_namespace(request.instance_name)
-        caller = core.guard.admit(context, "write", namespace)
+        caller = admit_putter(core.guard, context, namespace)
         function = function_of(request.digest_function)
         names = names_of([each.digest for each in request.requests])
         _check_sizes(request)
         absent = set(core.shelf.missing(namespace, function, names, caller))
-        size = sum(map(size_of, absent))
-        if size:
-            core.guard.accept(caller, namespace, size)
-            check_space(core.shelf.store.directory, size)
         blobs: dict[str, NewBlob] = {}
         statuses: list[status_pb2.Status | None] = []
         for name, each in zip(names, request.requests, strict=True):
@@ -85,8 +82,12 @@ class ContentAddressableStorage(services.ContentAddressableStorageServicer):
             except Refused as refused:
                 statuses.append(_status(refused))
         if blobs:
-            core.shelf.put(namespace, blobs.values(), caller.name)
-            core.meter.received(namespace, sum(blob.digest.size for blob in blobs.values()))
+            # What was verified counts, whatever the others say of themselves.
+            size = sum(blob.digest.size for blob in blobs.values())
+            with core.guard.accept(caller, namespace, size):
+                check_space(core.shelf.store.directory, size)
+                core.shelf.put(namespace, blobs.values(), caller.name)
+            core.meter.received(namespace, size)
         response = pb.BatchUpdateBlobsResponse()
         for each, status in zip(request.requests, statuses, strict=True):
             response.responses.add(digest=each.digest, status=status)
@@ -150,7 +151,7 @@ class ContentAddressableStorage(services.ContentAddressableStorageServicer):
     def SpliceBlob(self, request: pb.SpliceBlobRequest, context: grpc.ServicerContext) -> pb.SpliceBlobResponse:
         core = self._core
         namespace = checked_namespace(request.instance_name)
-        caller = core.guard.admit(context, "write", namespace)
+        caller = admit_putter(core.guard, context, namespace)
         function = function_of(request.digest_function)
         name = name_of(request.blob_digest)
         if not core.shelf.missing(namespace, function, (name,), caller):
@@ -158,10 +159,10 @@ class ContentAddressableStorage(services.ContentAddressableStorageServicer):
         if not 0 < len(request.chunk_digests) <= MAX_CHUNKS:
             raise invalid(f"a blob is spliced of 1 to {MAX_CHUNKS} chunks")
         parts = names_of(request.chunk_digests)
-        core.guard.accept(caller, namespace, size_of(name))
-        check_space(core.shelf.store.directory, size_of(name))
         cdc = request.chunking_function in OWN_CHUNKING
-        core.chunks.splice(namespace, function, name, parts, caller.name, cdc=cdc)
+        with core.guard.accept(caller, namespace, size_of(name)):
+            check_space(core.shelf.store.directory, size_of(name))
+            core.chunks.splice(namespace, function, name, parts, caller.name, cdc=cdc)
         return pb.SpliceBlobResponse(blob_digest=request.blob_digest)
 
 
@@ -171,7 +172,7 @@ def _check_sizes(request: pb.BatchUpdateBlobsRequest) -> None:
     for each in request.requests:
         if each.compressor == pb.Compressor.IDENTITY:
             plain += len(each.data)
-        else:
+        elif each.digest.size_bytes <= MAX_UNPACKED:  # a larger one is refused by itself
             packed += each.digest.size_bytes
     if plain > MAX_BATCH or packed > MAX_UNPACKED:
         text = f"a batch has at most {MAX_BATCH} bytes, {MAX_UNPACKED} unpacked; write large blobs by ByteStream"
@@ -182,6 +183,8 @@ def _verified(function: Function, name: str, request: pb.BatchUpdateBlobsRequest
     """Raises Refused."""
     data = request.data
     if request.compressor == pb.Compressor.ZSTD:
+        if size_of(name) > MAX_UNPACKED:
+            raise invalid(f"a batch has at most {MAX_UNPACKED} bytes unpacked; write large blobs by ByteStream")
         data = unpack(data, size_of(name))
     elif request.compressor != pb.Compressor.IDENTITY:
         raise invalid("this server compresses by zstd only")

@@ -12,7 +12,8 @@ from cache.server.limits import MAX_UNGUARDED
 from cache.server.refusal import Refused, exhausted, refusal_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from concurrent.futures import ThreadPoolExecutor
 
     from cache.server.access import Guard
 
@@ -24,8 +25,15 @@ class Door(grpc.ServerInterceptor):
     """The outermost interceptor. Without it a client that has no token could have the server take 4 MiB and hold a
     thread for as long as that lasts, in as many calls as there are threads; or watch the health in all of them."""
 
-    def __init__(self, guard: Guard, turned_away: Callable[[str, grpc.ServicerContext, Refused], None]) -> None:
-        """turned_away: is told the method and why."""
+    def __init__(
+        self,
+        guard: Guard,
+        turned_away: Callable[[str, grpc.ServicerContext, Refused], None],
+        pools: Mapping[str, ThreadPoolExecutor] | None = None,
+    ) -> None:
+        """turned_away: is told the method and why. pools: threads for methods, by `/SERVICE/METHOD`, that do not take
+        them from everybody's."""
+        self._pools = pools or {}
         self._guard = guard
         self._turned_away = turned_away
         self._unguarded = threading.Semaphore(MAX_UNGUARDED)
@@ -57,6 +65,9 @@ class Door(grpc.ServerInterceptor):
                 _abort(context, refused)
             return inner(requests, context)
 
+        pool = self._pools.get(method)
+        if pool is not None:
+            behaviour.experimental_thread_pool = pool  # type: ignore[attr-defined]  # where gRPC looks for it
         make: Any = grpc.stream_unary_rpc_method_handler
         if handler.response_streaming:
             make = grpc.stream_stream_rpc_method_handler

@@ -12,7 +12,7 @@ from prometheus_client.core import GaugeMetricFamily
 from cache.disk_usage import free_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from prometheus_client.core import Metric
 
@@ -114,6 +114,21 @@ class Metrics:
         if times is None:
             times = self._times[method] = self._seconds.labels(method)
         times.observe(seconds)
+
+    # what others count
+
+    def figure(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """A gauge that is read when Prometheus asks."""
+        Gauge(name, text, registry=self.registry).set_function(read)
+
+    def times(self, name: str, text: str) -> Callable[[float], None]:
+        """A histogram of seconds, and what to call with each of them."""
+        return Histogram(name, text, buckets=BUCKETS, registry=self.registry).observe
+
+    def counter(self, name: str, text: str, label: str) -> Callable[[str], None]:
+        """A counter, and what to call with the label of each that is to be counted. There must be few labels."""
+        counter = Counter(name, text, (label,), registry=self.registry)
+        return lambda value: counter.labels(value).inc()
 
     # clean-ups
 

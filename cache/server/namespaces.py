@@ -31,7 +31,9 @@ def checked_namespace(name: str) -> str:
     """The name, if it is one: "" or 1 to 100 of `[A-Za-z0-9._-]`, with single slashes between. Raises Refused."""
     if name in _GOOD:
         return name
-    if len(name) > _MAX or not _NAME.fullmatch(name):
+    if len(name) > _MAX:
+        raise invalid(f"an instance name has at most {_MAX} characters, this one has {len(name)}")
+    if not _NAME.fullmatch(name):
         raise invalid("an instance name has 1 to 100 letters, digits, '.', '_' and '-', with single '/' between")
     parts = name.split("/")
     wrong = next((part for part in parts if part in (".", "..") or part in RESERVED), None)

@@ -43,6 +43,11 @@ def exhausted(text: str) -> Refused:
     return Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
 
 
+def never_fits(text: str) -> Refused:
+    """For a limit that waiting does not help against."""
+    return Refused(grpc.StatusCode.FAILED_PRECONDITION, text)
+
+
 def refusal_of(error: Exception) -> Refused:
     """Any failure as a status: one line, nothing of the inside."""
     if isinstance(error, Refused):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent import futures
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import grpc
 from buildgraph.v1 import (
@@ -33,7 +33,7 @@ from cache.server.uploads import Uploads
 from cache.server.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from cache.lmdb_store import LmdbStore
     from cache.server.access import Guard
@@ -62,6 +62,33 @@ SERVICES = (
 )
 
 
+class Further(Protocol):
+    """Services beside those of the cache."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Theirs, with the package."""
+        ...
+
+    @property
+    def pools(self) -> Mapping[str, futures.ThreadPoolExecutor]:
+        """Threads of methods whose calls last long, by `/SERVICE/METHOD`."""
+        ...
+
+    @property
+    def calls(self) -> int:
+        """How many such calls there may be at the same time."""
+        ...
+
+    def add(self, server: grpc.Server, core: Core) -> None:
+        """Before the server starts."""
+        ...
+
+    def stop(self) -> None:
+        """End all of its calls, and refuse new ones: the server is about to stop."""
+        ...
+
+
 class Server:
     """Serves from `start` until `stop`. core: what its services work with, for metrics and clean-ups."""
 
@@ -77,22 +104,25 @@ class Server:
         turned_away: Callable[[str, grpc.ServicerContext, Refused], None] = lambda *_: None,
         reflection: bool = False,
         idle_seconds: float = IDLE_SECONDS,
+        further: Further | None = None,
     ) -> None:
         """listen: `HOST:PORT`, port 0 for any. credentials: for TLS. turned_away: is told the method and why, of
         calls that never reach the interceptors. The store stays the caller's.
 
         Raises EnvironmentProblem if it cannot listen there, StoreProblem.
         """
-        shelf = Shelf(store)
+        shelf = Shelf(store, guard.take_over)
         uploads = Uploads(shelf)
         watchdog = Watchdog(idle_seconds, uploads.sweep)
         self.core = Core(shelf, ChunkIndex(shelf), uploads, guard, meter or NoMeter(), watchdog)
+        self._further = further
         self._pool = futures.ThreadPoolExecutor(THREADS, thread_name_prefix="grpc")
+        door = Door(guard, turned_away, further.pools if further else None)
         self._grpc = grpc.server(
             self._pool,
-            interceptors=[Door(guard, turned_away), Arrival(watchdog), *interceptors],
+            interceptors=[door, Arrival(watchdog), *interceptors],
             options=_OPTIONS,
-            maximum_concurrent_rpcs=MAX_CALLS,
+            maximum_concurrent_rpcs=MAX_CALLS + (further.calls if further else 0),
         )
         self._health = health.HealthServicer()
         self._add_services(reflection)
@@ -107,10 +137,12 @@ class Server:
         bytestream_pb2_grpc.add_ByteStreamServicer_to_server(ByteStream(core), server)
         team_pb2_grpc.add_TeamServicer_to_server(Team(core), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        if self._further is not None:
+            self._further.add(server, core)
         if reflection:
             from grpc_reflection.v1alpha import reflection as reflecting
 
-            names = [service.full_name for service in SERVICES]
+            names = self._names()
             reflecting.enable_server_reflection(
                 (*names, health.SERVICE_NAME, reflecting.SERVICE_NAME), server
             )
@@ -141,11 +173,16 @@ class Server:
     def stop(self, grace: float) -> None:
         """Take no new calls, wait up to so many seconds for those that run, and end."""
         self.drain()
+        if self._further is not None:
+            self._further.stop()
         self._grpc.stop(grace).wait()
         self.core.watchdog.stop()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self.core.uploads.close()
 
     def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for name in ("", *(service.full_name for service in SERVICES)):
+        for name in ("", *self._names()):
             self._health.set(name, status)
+
+    def _names(self) -> tuple[str, ...]:
+        return *(service.full_name for service in SERVICES), *(self._further.names if self._further else ())

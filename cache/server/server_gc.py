@@ -31,6 +31,9 @@ COARSE_SECONDS = 600
 """A last use that is written down already is not written again for this long."""
 LOOK_SECONDS = 60.0
 """How often the limits are looked at, beside the times when a write met one."""
+REST_SECONDS, REST_SHARE = 5.0, 10
+"""Between two looks, so long and so many times as long as the first one took: a limit that is met all the time, with
+nothing that may go, must not be what the server is busy with."""
 RUN_SECONDS = 30.0
 """For removing files; the rest is removed the next time."""
 DAY = 86_400.0
@@ -78,7 +81,7 @@ class ServerGc:
         self._stop = threading.Event()
         self._wake = threading.Event()
         quotas.wake = self._wake.set
-        self._next_look = self._next_tidy = self._next_sweep = self._eager_until = 0.0
+        self._next_look = self._next_tidy = self._next_sweep = self._eager_until = self._rested = 0.0
         self._thread = threading.Thread(target=self._run, name="server-gc", daemon=True)
 
     def start(self) -> None:
@@ -94,18 +97,28 @@ class ServerGc:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            woken = self._wake.wait(FLUSH_SECONDS)
-            self._wake.clear()
+            rest = self._rested - time.monotonic()
+            if rest > 0:
+                self._stop.wait(min(rest, FLUSH_SECONDS))
+            else:
+                self._wake.wait(FLUSH_SECONDS)
             if self._stop.is_set():
                 return
             self._guarded(self.flush)
+            if time.monotonic() >= self._rested:
+                self._look_if_due()
+
+    def _look_if_due(self) -> None:
+        began = time.monotonic()
+        if self._wake.is_set():
+            self._wake.clear()
+            # What met the limit is still on its way in.
+            self._eager_until = began + LOOK_SECONDS
+        if began >= self._next_look or began < self._eager_until:
+            self._next_look = began + LOOK_SECONDS
+            self._guarded(self._look)
             now = time.monotonic()
-            if woken:
-                # What met the limit is still on its way in.
-                self._eager_until = now + LOOK_SECONDS
-            if now >= self._next_look or now < self._eager_until:
-                self._next_look = now + LOOK_SECONDS
-                self._guarded(self._look)
+            self._rested = now + max(REST_SECONDS, REST_SHARE * (now - began))
 
     def _guarded(self, method: Callable[[], None]) -> None:
         try:

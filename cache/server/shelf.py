@@ -13,6 +13,7 @@ from cache import encoding
 from cache.blob_files import INLINE_LIMIT
 from cache.digest import Digest
 from cache.errors import StoreProblem
+from cache.server.hold import Hold
 from cache.server.namespaces import Namespaces
 from cache.server.refusal import Refused, not_found
 from cache.server.uses import Uses
@@ -20,7 +21,7 @@ from cache.server.wire_digest import EMPTY, size_of
 from cache.store import Batch, NewFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from cache.lmdb_store import LmdbStore
     from cache.lmdb_view import View
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 MAX_OWNERS = 8
 """Blobs that a chunk is noted as a part of; more would not make it last longer by much."""
+NOBODY = ""
+"""Who put what was taken over from another namespace."""
 EMPTY_DIGEST = Digest.of(b"")
 
 
@@ -56,7 +59,9 @@ class Shelf:
     chunk of one that does. Bytes were verified under both functions before they come here.
     """
 
-    def __init__(self, store: LmdbStore) -> None:
+    def __init__(self, store: LmdbStore, room: Callable[[str, int, int], Hold] = lambda *_: Hold()) -> None:
+        """room: asked before so many blobs, so many bytes are taken over into a namespace; may refuse."""
+        self._room = room
         self.store = store
         self.namespaces = Namespaces(store)
         self.uses = Uses()
@@ -67,7 +72,7 @@ class Shelf:
         self, namespace: str, function: Function, names: Sequence[str], caller: Caller | None = None
     ) -> list[str]:
         """Those that are not visible, in order. caller: who may write here; then blobs of other namespaces that they
-        may read are taken over and are not missing."""
+        may read are taken over and are not missing, if the namespace has room for them."""
         with self.store.view() as view:
             digests = self._digests(view, function, names)
             members = self._members(view, namespace, digests.values())
@@ -84,8 +89,7 @@ class Shelf:
             linked: dict[str, str] = {}
             if caller is not None:
                 linked = self._elsewhere(view, namespace, blobs.keys() - found, digests, caller)
-        if linked and caller is not None:
-            self._link(namespace, set(linked.values()), caller)
+        if linked and self._link(namespace, set(linked.values())):
             found.update(linked)
         return [name for name in absent if name not in found]
 
@@ -170,12 +174,21 @@ class Shelf:
                 break
         return found
 
-    def _link(self, namespace: str, digests: set[str], caller: Caller) -> None:
-        """Raises StoreProblem if a clean-up was faster."""
+    def _link(self, namespace: str, digests: set[str]) -> bool:
+        """Whether there was room; whoever uploads them instead is told why not. Nobody put them here.
+
+        Raises StoreProblem if a clean-up was faster.
+        """
         now = int(time.time())
-        records = tuple(member_record(namespace, digest, caller.name, now) for digest in digests)
-        self.store.commit(Batch(records=records, needs=tuple(map(Digest.parse, digests))))
+        records = tuple(member_record(namespace, digest, NOBODY, now) for digest in digests)
+        try:
+            hold = self._room(namespace, len(digests), sum(map(size_of, digests)))
+        except Refused:
+            return False
+        with hold:
+            self.store.commit(Batch(records=records, needs=tuple(map(Digest.parse, digests))))
         self.namespaces.add(namespace)
+        return True
 
     # reading
 

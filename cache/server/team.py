@@ -75,8 +75,8 @@ class Team(team_pb2_grpc.TeamServicer):
         core = self._core
         namespace = checked_namespace(request.instance_name)
         caller = core.guard.admit(context, "write", namespace)
-        core.guard.accept(caller, namespace, sum(len(record.value) for record in request.records))
-        self._records.put(namespace, [(record.kind, record.key, record.value) for record in request.records])
+        with core.guard.accept(caller, namespace, sum(len(record.value) for record in request.records)):
+            self._records.put(namespace, [(record.kind, record.key, record.value) for record in request.records])
         return pb.PutRecordsResponse()
 
     @answered

@@ -19,6 +19,7 @@ from cache.server.refusal import Refused, exhausted
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
+    from cache.server.hold import Hold
     from cache.server.journal import Journal
     from cache.server.quotas import Quotas
 
@@ -65,9 +66,13 @@ class TokenGuard:
             raise Refused(grpc.StatusCode.PERMISSION_DENIED, text)
         return caller
 
-    def accept(self, caller: Caller, namespace: str, size: int) -> None:
+    def accept(self, caller: Caller, namespace: str, size: int) -> Hold:
         token = self._tokens.by_name(caller.name)
-        self._quotas.take(caller.name, namespace, size, None if token is None else token.limits.bytes_stored)
+        limit = None if token is None else token.limits.bytes_stored
+        return self._quotas.take(caller.name, namespace, size, limit)
+
+    def take_over(self, namespace: str, blobs: int, size: int) -> Hold:
+        return self._quotas.take_over(namespace, blobs, size)
 
     def caller_of(self, secret: str) -> Caller | None:
         """Whoever a token belongs to, if it is good; for doors other than gRPC's."""
@@ -128,7 +133,8 @@ class TokenGuard:
     def _caller(self, token: tokens.Token | None) -> Caller:
         if token is None:
             return self._anonymous
-        return Caller(token.name, token.may, tuple(grant.pattern for grant in token.grants))
+        patterns = tuple(grant.pattern for grant in token.grants)
+        return Caller(token.name, token.may, patterns, token.limits.message_bytes)
 
     # how often
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, TypeVar
@@ -18,6 +19,7 @@ from compiler.progress.events import Ended, Reporter, Task, Warned
 from compiler.progress.open import MODES, open_reporter
 from compiler.progress.rawjson import RawJsonReporter
 from compiler.remote_cache import LayerGone, RemoteCache
+from compiler.trace.otel import ENDPOINTS
 
 if TYPE_CHECKING:
     import argparse
@@ -42,6 +44,7 @@ def _parser() -> Parser:
     parser.add_argument("--load", action="store_true", help="load into docker or podman")
     parser.add_argument("--iidfile", metavar="FILE", help="write the image's id to a file")
     parser.add_argument("--metadata-file", metavar="FILE", help="write digests and names as JSON to a file")
+    parser.add_argument("--trace", default="", metavar="FILE", help="write what ran when and where, for Perfetto")
     parser.add_argument("--progress", default="", choices=("", *MODES), help="how to show what happens")
     parser.add_argument("--check", action="store_true", help="check the Dockerfile and build nothing")
     parser.add_argument("--call", default="build", metavar="METHOD", help="check, outline or targets[,format=json]")
@@ -70,9 +73,15 @@ def run(arguments: Sequence[str]) -> int:
         require_output()
     store = LmdbStore(request.store)
     try:
-        reporter = open_reporter(mode, sys.stderr)
+        reporter = view = open_reporter(mode, sys.stderr)
         try:
-            delivered = _build(store, request, parsed, tags, outputs, reporter)
+            if parsed.trace or any(os.environ.get(name) for name in ENDPOINTS):
+                from compiler.trace.tracing import traced
+
+                reporter = traced(view, parsed.trace, os.environ)
+            # Only programs are told of the end of what never began.
+            tell_end = isinstance(view, RawJsonReporter)
+            delivered = _build(store, request, parsed, tags, outputs, reporter, tell_end=tell_end)
         finally:
             reporter.close()
     except BaseException:
@@ -91,6 +100,8 @@ def _build(
     tags: tuple[Reference, ...],
     outputs: list[Output],
     reporter: Reporter,
+    *,
+    tell_end: bool,
 ) -> Delivered:
     from compiler.checks.during_build import build_warnings, refuse_early
     from compiler.cli.outputs import deliver
@@ -102,8 +113,11 @@ def _build(
     builder = Builder(store, reporter, request.jobs, remote, request.fleet)
 
     def make() -> tuple[list[Built], Delivered]:
-        built = builder.build(request.definition, request.variants)
-        if outputs or parsed.load or request.variants[0].source_date_epoch is not None:
+        rewritten = request.variants[0].source_date_epoch is not None
+        # A registry may have all that it is to get.
+        files = any(output.type not in ("image", "registry") for output in outputs)
+        built = builder.build(request.definition, request.variants, takes_out=files or parsed.load or rewritten)
+        if outputs or parsed.load or rewritten:
             builder.prepare_outputs(built)
         return built, deliver(built, outputs, tags, parsed, reporter)
 
@@ -119,7 +133,7 @@ def _build(
             with contextlib.suppress(BuildgraphError):  # what went wrong before is what is to be told
                 builder.publish(ok=False)
         # What went wrong is printed once, at the very end and in full.
-        if builder.announced or isinstance(reporter, RawJsonReporter):
+        if builder.announced or tell_end:
             reporter.report(Ended(False, time.monotonic() - started, "", builder.hits, len(builder.ran), ""))
         raise
     finally:

@@ -107,7 +107,8 @@ def _clear(directory: str) -> None:
     sweep(directory)
     runs = os.path.join(directory, "runs")
     if os.path.isdir(runs) and os.listdir(runs):
-        raise EnvironmentProblem(f"a build is using the store {directory}", hint="try again when it has ended")
+        what = f"a build or a server is using the store {directory}"
+        raise EnvironmentProblem(what, hint="try again when it has ended")
     names = [name for name in os.listdir(directory) if name in _PARTS or name.startswith("seccomp-")]
     try:
         for name in names:

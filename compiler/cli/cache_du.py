@@ -53,7 +53,7 @@ def run(store: LmdbStore, parsed: argparse.Namespace) -> int:
         say(json.dumps(_document(store.directory, inventory, groups, parsed), indent=2) + "\n")
         return 0
     text = f"store {store.directory}\n" + _summary(inventory, groups, parsed.by, whole=not filters.any)
-    if parsed.verbose:
+    if parsed.verbose and inventory.items:
         text += "\n" + _items(inventory)
     say(text)
     return 0

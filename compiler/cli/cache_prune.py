@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,9 @@ SHOWN = 40
 """Items that are listed unless --verbose asks for all."""
 TITLE = 40
 """Characters of an instruction that are listed unless --verbose asks for all."""
+DATA = "data.mdb"
+_BLOCK = 512
+"""Bytes that `stat` counts in."""
 HELP = "see buildgraph cache prune --help"
 
 
@@ -55,7 +59,7 @@ def run(store: LmdbStore, parsed: argparse.Namespace) -> int:
         say(json.dumps(_document(store.directory, pruned, dry_run=parsed.dry_run), indent=2) + "\n")
         return 0
     text = _listed(pruned, dry_run=parsed.dry_run, verbose=parsed.verbose)
-    text += _said(pruned, dry_run=parsed.dry_run)
+    text += _said(pruned, os.path.join(store.directory, DATA), dry_run=parsed.dry_run)
     if parsed.all and pruned.pinned:
         text += "images that have a name stay also with --all; `buildgraph image rm NAME` gives them up\n"
     say(text)
@@ -112,7 +116,8 @@ def _listed(pruned: Pruned, *, dry_run: bool, verbose: bool) -> str:
     return text + "value: seconds saved for each MiB kept\n"
 
 
-def _said(pruned: Pruned, *, dry_run: bool) -> str:
+def _said(pruned: Pruned, data: str, *, dry_run: bool) -> str:
+    """data: path of the file with the records."""
     lines = []
     reclaimed = pruned.reclaimed
     if dry_run:
@@ -128,8 +133,9 @@ def _said(pruned: Pruned, *, dry_run: bool) -> str:
         reasons[reason] = reasons.get(reason, 0) + 1
     lines += [f"kept {count}: {reason}" for reason, count in reasons.items()]
     if pruned.short:
-        short, pinned = bytes_text(pruned.short), bytes_text(pruned.pinned)
-        lines.append(f"the limits ask for {short} more; named images keep {pinned}")
+        stays = [f"named images keep {bytes_text(pruned.pinned)}"] if pruned.pinned else []
+        stays.append(f"{DATA} itself stays: {bytes_text(os.stat(data).st_blocks * _BLOCK)}")
+        lines.append(f"the limits ask for {bytes_text(pruned.short)} more; {', '.join(stays)}")
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -78,7 +78,9 @@ def _remote(remote: RemoteSettings) -> Finding:
     client.close()
     text = f"{remote.origin} answers"
     text += f": buildgraph {printable(can.version)}, you are {printable(can.name)}" if can.is_ours else ", not ours"
-    text += f"; reads {', '.join(name or '(default)' for name in remote.reads)}"
+    text += f"; reads {', '.join(name or '(default)' for name in client.reads) or 'nothing'}"
+    if client.denied:
+        text += f", not {', '.join(name or '(default)' for name in client.denied)}, which it does not allow"
     if remote.write is None:
         return Finding("ok", "remote", f"{text}, publishes nothing")
     where = remote.write or "(default)"

@@ -158,7 +158,9 @@ def _export(
         from compiler.remote_cache import RemoteCache
         from compiler.team_build import TeamBuild
 
-        team = TeamBuild(RemoteCache(store, remote, lambda line: _tell(f"WARNING: {line}")), lambda _: None)
+        cache = RemoteCache(store, remote, lambda line: _tell(f"WARNING: {line}"))
+        cache.without = "what only it has cannot be taken out"
+        team = TeamBuild(cache, lambda _: None)
         images, library = team.images, team.library
         if team.needs_contact(built.layers):
             team.contact()

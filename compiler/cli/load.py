@@ -11,6 +11,7 @@ from cache.errors import BuildgraphError, EnvironmentProblem
 from compiler.export.export import export
 from compiler.export.output import parse_output
 from compiler.progress.events import Task
+from compiler.remote_cache import LayerGone
 
 if TYPE_CHECKING:
     from compiler.export.built import BuiltImage
@@ -39,6 +40,8 @@ def load(image: BuiltImage, session: Session, reporter: Reporter) -> None:
     except BuildgraphError as error:
         failure = error  # the engine's own words say more, if it gave up first
     _, errors = process.communicate()
+    if isinstance(failure, LayerGone):
+        raise failure  # it goes on when the layer was made
     if process.returncode != 0:
         reporter.report(Task(name, "failed", time.monotonic() - started))
         raise EnvironmentProblem(f"{engine} load failed: {errors.decode(errors='replace').strip()[-500:]}")

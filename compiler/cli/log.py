@@ -80,6 +80,10 @@ def _parser() -> Parser:
     parser.add_argument("-f", "--file", help="its Dockerfile (default: CONTEXT/Dockerfile)")
     parser.add_argument("--target", default="", help="the last build of this stage (default: of any)")
     parser.add_argument("--platform", default="", metavar="OS/ARCH", help="the last build for it")
+    parser.add_argument(
+        "--build-context", action="append", default=[], metavar="NAME=VALUE",
+        help="as in build, so that its line can be used again; a log is found without it",
+    )
     parser.add_argument("--list", action="store_true", help="list the steps of the last build; so does no NODE")
     parser.add_argument("--store", default="", metavar="DIR", help="the local store (BUILDGRAPH_STORE)")
     add_remote_options(parser)

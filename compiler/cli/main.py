@@ -20,6 +20,8 @@ COMMANDS = {
     "image": "list, push, export and remove images of the store",
     "cache": "show, prune and verify what the store holds",
     "serve": "share a store with a team, over the network",
+    "worker": "take steps of a team's builds from its server, and run them here",
+    "fleet": "show the workers of a team's server, and what they do",
     "doctor": "check what this machine offers for builds",
 }
 INTERRUPTED = 130

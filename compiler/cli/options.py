@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from cache.errors import EnvironmentProblem, UsageError
 from cache.platform import Platform
 from compiler.cli import settings
-from compiler.cli.remote_options import add_remote_options, remote_settings
+from compiler.cli.remote_options import add_remote_options, fleet_choice, remote_settings
 from compiler.cli.streams import read_input, say
 from compiler.dockerfile.source import Source
+from compiler.fleet_choice import NO_CHOICE, FleetChoice
 from compiler.options import BuildOptions, SecretSource, SshSource
 from compiler.session import Definition
 from compiler.text_file import read_text_file, refuse_outside
@@ -49,7 +50,7 @@ class Parser(argparse.ArgumentParser):
 
 class Request(NamedTuple):
     """What the command line asks for. variants: the options once for each platform. gc: [gc] of buildgraph.toml.
-    remote: the cache server, None for none."""
+    remote: the cache server, None for none. fleet: what the user said about its workers."""
 
     definition: Definition
     variants: list[BuildOptions]
@@ -58,6 +59,7 @@ class Request(NamedTuple):
     progress: str
     gc: Mapping[str, Any]
     remote: RemoteSettings | None = None
+    fleet: FleetChoice = NO_CHOICE
 
 
 def add_build_options(parser: argparse.ArgumentParser) -> None:
@@ -82,6 +84,9 @@ def add_build_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", default="", metavar="DIR", help="the local store (BUILDGRAPH_STORE)")
     add_remote_options(parser)
     parser.add_argument("--jobs", type=int, default=0, metavar="N", help="steps that may run at the same time")
+    parser.add_argument(
+        "--local-slots", type=int, default=None, metavar="N", help="RUNs of this machine beside the fleet's; 0 for none"
+    )
 
 
 def read_request(arguments: argparse.Namespace) -> Request:
@@ -116,7 +121,8 @@ def read_request(arguments: argparse.Namespace) -> Request:
     variants = [options._replace(platform=platform) for platform in platforms] or [options]
     jobs = arguments.jobs or defaults.jobs
     remote = remote_settings(arguments, defaults.remote)
-    return Request(_definition(arguments), variants, store, jobs, defaults.progress, defaults.gc, remote)
+    fleet = fleet_choice(arguments.local_slots, defaults.local_slots, defaults.remote)
+    return Request(_definition(arguments), variants, store, jobs, defaults.progress, defaults.gc, remote, fleet)
 
 
 def _require_working_directory(context: str) -> None:

@@ -10,6 +10,7 @@ from cache.errors import UsageError
 from cache.images import StoredImage
 from compiler.export.built import BuiltImage
 from compiler.progress.events import Task
+from compiler.remote_cache import LayerGone
 
 if TYPE_CHECKING:
     import argparse
@@ -116,6 +117,8 @@ def _export(output: Output, images: list[BuiltImage], session: Session, reporter
             output, images, store=session.store, library=session.library, images=session.images, report=tell,
             always_index=dict(session.options.build_args).get(MULTI_PLATFORM, "0").lower() in ("1", "true"),
         )  # fmt: skip
+    except LayerGone:
+        raise  # it goes on when the layer was made
     except BaseException:
         reporter.report(Task(name, "failed", time.monotonic() - started))
         raise

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from cache.errors import EnvironmentProblem, UsageError
 from cache.remote_settings import FORM, RemoteSettings, check_namespace, parse_remote
+from compiler.fleet_choice import MOST_SLOTS, FleetChoice, check_fingerprint
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
 TEXTS = ("url", "write", "token-file", "ca", "cert", "key")
-LISTS = ("read",)
+LISTS = ("read", "trusted-workers")
 SWITCHES = ("allow-plaintext-token",)
 MAX_TOKEN = 4096
 """Bytes of a token; those of `buildgraph serve token create` have some fifty."""
@@ -52,13 +53,24 @@ def remote_settings(parsed: argparse.Namespace, table: Mapping[str, Any]) -> Rem
             f"a token may not go to {address.host} without TLS: whoever is on the way could read it",
             hint="use grpcs://, or say allow-plaintext-token = true in [remote] of buildgraph.toml",
         )
-    ca, cert, key = (os.path.expanduser(str(table.get(name, ""))) for name in ("ca", "cert", "key"))
+    authority = os.environ.get("BUILDGRAPH_REMOTE_CA") or table.get("ca", "")
+    ca, cert, key = (os.path.expanduser(str(name)) for name in (authority, table.get("cert", ""), table.get("key", "")))
     if bool(cert) != bool(key):
         raise UsageError("remote.cert and remote.key belong together")
+    for path in (ca, cert, key):
+        _require_readable(path)
     return RemoteSettings(
         address.tls, f"{address.host}:{address.port}", tuple(dict.fromkeys(reads)), target, token,
         ca, cert, key, insists,
     )  # fmt: skip
+
+
+def fleet_choice(local_slots: int | None, defaults: int | None, table: Mapping[str, Any]) -> FleetChoice:
+    """What the user said about the fleet. local_slots: of the command line; defaults: of buildgraph.toml."""
+    if local_slots is not None and not 0 <= local_slots <= MOST_SLOTS:
+        raise UsageError(f"--local-slots {local_slots}: it must be from 0 to {MOST_SLOTS}")
+    slots = defaults if local_slots is None else local_slots
+    return FleetChoice(slots, frozenset(table.get("trusted-workers", ())))
 
 
 def check_remote(path: str, table: object) -> None:
@@ -77,8 +89,21 @@ def check_remote(path: str, table: object) -> None:
         elif name in LISTS:
             if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
                 raise UsageError(f"{path}: remote.{name} is no list of names", hint=f'as in {name} = ["main"]')
+            if name == "trusted-workers":
+                for each in value:
+                    check_fingerprint(each, f"{path}: remote.{name}")
         elif not isinstance(value, str) or "\0" in value or (not value and name != "write"):
             raise UsageError(f"{path}: remote.{name} is not a text in quotes")
+
+
+def _require_readable(path: str) -> None:
+    """Raises EnvironmentProblem. path: "" for none."""
+    try:
+        if path:
+            with open(path, "rb"):
+                pass
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot read the certificate {path}: {error.strerror}") from None
 
 
 def _token(table: Mapping[str, Any]) -> str:

@@ -102,7 +102,9 @@ class _Service:
         from cache.server.tally import Tally
         from cache.server.token_guard import TokenGuard
         from cache.server.tuning import tune_process
+        from compiler.fleet.asking import state_json
         from compiler.pages.pages import Pages
+        from worker.fleet.service import FleetService
 
         tune_process()
         options = self._options
@@ -112,15 +114,18 @@ class _Service:
         guard = TokenGuard(options.tokens, options.anonymous, quotas, journal)
         tally = Tally(store, metrics)
         calls = Calls(journal, metrics, guard.message_limit)
+        fleet = FleetService(journal.write, metrics)
         server = Server(
             store, options.listen, guard, meter=tally, reflection=options.reflection,
-            interceptors=[calls], turned_away=calls.turned_away,
+            interceptors=[calls], turned_away=calls.turned_away, further=fleet,
             credentials=certificates.credentials() if certificates is not None else None,
         )  # fmt: skip
         collector = ServerGc(server.core.shelf, quotas, Policy(options.min_free, options.unused_for), journal, metrics)
         port = None
         if options.http:
-            page = Pages(store, SharedRecords(store), guard, quotas, tally, journal)
+            page = Pages(
+                store, SharedRecords(store), guard, quotas, tally, journal, lambda sees: state_json(fleet.state(sees))
+            )
             port = HttpPort(options.http, journal, metrics.text, CONTENT_TYPE, page=page, certificates=certificates)
         self._take_signals(journal)
         server.start()

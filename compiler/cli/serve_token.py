@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 VERSION = 1
 """Of the JSON of `list`."""
 HELP = "see buildgraph serve token create --help"
+MIN_MESSAGE = 64 << 10
+"""Bytes: a message of fewer is mostly names, and no client can make its lookups so small."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -66,7 +68,7 @@ def _add_create(parser: argparse.ArgumentParser) -> None:
     add("--certificate", default="", metavar="CN=NAME", help=instead)
     add("--max-bytes", metavar="SIZE", help="that may stand in the store by its name")
     add("--max-rate", type=float, metavar="N", help="requests a second")
-    add("--max-message", metavar="SIZE", help="bytes of one message")
+    add("--max-message", metavar="SIZE", help=f"bytes of one message, {bytes_text(MIN_MESSAGE)} at least")
 
 def _create(path: str, parsed: argparse.Namespace) -> int:
     grants = [tokens.parse_grant(text) for text in parsed.grant]
@@ -75,9 +77,11 @@ def _create(path: str, parsed: argparse.Namespace) -> int:
         grants = [*(tokens.Grant(scopes, check_pattern(pattern)) for pattern in parsed.namespace or [""]), *grants]
     if parsed.max_rate is not None and not 0 < parsed.max_rate < 1e6:
         raise UsageError(f"--max-rate: {parsed.max_rate:g} is no rate", hint=HELP)
-    limits = tokens.TokenLimits(
-        _size("--max-bytes", parsed.max_bytes, path), parsed.max_rate, _size("--max-message", parsed.max_message, path)
-    )
+    message = _size("--max-message", parsed.max_message, path)
+    if message is not None and message < MIN_MESSAGE:
+        text = f"--max-message: {message} bytes are too few for any client, {bytes_text(MIN_MESSAGE)} is the least"
+        raise UsageError(text, hint=HELP)
+    limits = tokens.TokenLimits(_size("--max-bytes", parsed.max_bytes, path), parsed.max_rate, message)
     with _changing(path):
         known = tokens.load(path).all
         lifetime = _lifetime(parsed.expires)
@@ -96,9 +100,10 @@ def _create(path: str, parsed: argparse.Namespace) -> int:
 def _revoke(path: str, asked: str) -> int:
     with _changing(path):
         known = tokens.load(path).all
-        found = [token for token in known if token.id == asked] or [
-            token for token in known if token.name == asked and not token.revoked
-        ]
+        found = [token for token in known if token.id == asked]
+        # The one of that name that is in force, else the last that was.
+        named = [token for token in known if token.name == asked]
+        found += [token for token in named if not token.revoked] or named[-1:]
         if not found:
             raise UsageError(f"there is no token {printable(asked)[:80]}", hint="see buildgraph serve token list")
         if found[0].revoked:

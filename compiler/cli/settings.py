@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FILE = "buildgraph.toml"
-KNOWN = {"store": str, "jobs": int, "progress": str, "platform": str, "gc": dict, "serve": dict, "remote": dict}
+KNOWN = {
+    "store": str, "jobs": int, "local-slots": int, "progress": str, "platform": str, "gc": dict, "serve": dict,
+    "remote": dict,
+}  # fmt: skip
 """Keys of buildgraph.toml and their types."""
 MAX_FILE = 64 << 10
 """Bytes of buildgraph.toml."""
@@ -25,7 +28,7 @@ MAX_JOBS = 10_000
 
 class Settings(NamedTuple):
     """What an option is when it is not given. gc, serve, remote: tables as the file has them, see
-    `gc_policy`, `serve_options`, `remote_options`."""
+    `gc_policy`, `serve_options`, `remote_options`. local_slots: see `FleetChoice`."""
 
     store: str
     jobs: int
@@ -34,6 +37,7 @@ class Settings(NamedTuple):
     gc: Mapping[str, Any]
     serve: Mapping[str, Any] = {}
     remote: Mapping[str, Any] = {}
+    local_slots: int | None = None
 
 
 def load(context: str | None = None) -> Settings:
@@ -52,6 +56,7 @@ def load(context: str | None = None) -> Settings:
         gc=file.get("gc", {}),
         serve=file.get("serve", {}),
         remote=file.get("remote", {}),
+        local_slots=file.get("local-slots"),
     )
 
 
@@ -120,8 +125,9 @@ def _check(path: str, name: str, value: object) -> None:
         return
     if not isinstance(value, kind) or isinstance(value, bool):
         raise UsageError(f"{path}: {name} is not {'a number' if kind is int else 'a text'}")
-    if isinstance(value, int) and not 1 <= value <= MAX_JOBS:
-        raise UsageError(f"{path}: {name} must be from 1 to {MAX_JOBS}")
+    least = 0 if name == "local-slots" else 1
+    if isinstance(value, int) and not least <= value <= MAX_JOBS:
+        raise UsageError(f"{path}: {name} must be from {least} to {MAX_JOBS}")
     if isinstance(value, str) and (not value or "\0" in value):
         raise UsageError(f"{path}: {name} is {'empty' if not value else 'no text that can be used: it holds a NUL'}")
 

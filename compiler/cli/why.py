@@ -13,12 +13,13 @@ from compiler.cli.options import Parser, add_build_options, read_request
 from compiler.cli.streams import say
 from compiler.dockerfile.errors import did_you_mean
 from compiler.forecast import DEPENDS, HIT, MISS
-from compiler.line_place import line_number, step_at
+from compiler.line_place import line_number, step_at, trigger_at
 from compiler.progress.text import age_text, printable
 from compiler.reasons import Reason
 from compiler.session import Session
 from compiler.views import phrases
 from compiler.why import Last, Miss, behind, last_build, last_miss
+from worker.variation import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,6 +98,9 @@ def find_node(graph: Graph, dockerfile: Dockerfile, text: str) -> Node:
         except UsageError:
             if of_stage:
                 return of_stage[-1]
+            trigger = trigger_at(steps.values(), line)
+            if trigger is not None:
+                return trigger
             raise
         if name in steps:
             return steps[name]
@@ -110,7 +114,7 @@ def find_node(graph: Graph, dockerfile: Dockerfile, text: str) -> Node:
 
 def header(node: Node) -> str:
     """The step, its instruction and its line."""
-    line = f"  (line {node.span.first_line})" if node.span is not None else ""
+    line = f"  (line {printable(node.span.line_text)})" if node.span is not None else ""
     return f"{node.id}  {' '.join(printable(node.text).split())}{line}"
 
 
@@ -143,7 +147,9 @@ def _planned(outlook: Outlook) -> list[str]:
     else:
         lines = [f"  {'would run' if outlook.status == MISS else 'cached'}: {text}"]
     lines += details(outlook.why.details)
-    if outlook.varies:
+    if UNKNOWN in outlook.varies:
+        lines.append(f"  not deterministic: {phrases.UNSTEADY_SOMEWHERE}")
+    elif outlook.varies:
         lines += ["  not deterministic: when it last ran twice on the same inputs, these differed:"]
         lines += details(outlook.varies)
     return [*lines, f"  recipe key {outlook.recipe_key[:KEY_CHARS]}…"]

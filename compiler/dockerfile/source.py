@@ -33,19 +33,29 @@ class Source(NamedTuple):
 
 
 class Span(NamedTuple):
-    """A stretch of a Source: 1-based lines and columns (in characters), both ends included."""
+    """A stretch of a Source: 1-based lines and columns (in characters), both ends included. note: what stands there in
+    the text's place, `ONBUILD of alpine:3.20`, if the text itself is not in the Source; else ""."""
 
     source: Source
     first_line: int
     first_column: int
     last_line: int
     last_column: int
+    note: str = ""
 
     def __str__(self) -> str:
-        return f"{self.source.name}:{self.first_line}:{self.first_column}"
+        place = f"{self.source.name}:{self.first_line}:{self.first_column}"
+        return f"{place}, {self.note}" if self.note else place
+
+    @property
+    def line_text(self) -> str:
+        """`4`, or `4, ONBUILD of alpine:3.20`."""
+        return f"{self.first_line}, {self.note}" if self.note else str(self.first_line)
 
     def find(self, text: str) -> Span:
         """The first place of `text` inside this span, or the span itself where it does not stand on one line of it."""
+        if self.note:
+            return self
         lines = _lines(self.source.text)
         column = self.first_column - 1
         for number in range(self.first_line, min(self.last_line, len(lines)) + 1):

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from cache.build_record import BuildRecord
 from compiler.foreign_records import ForeignRecords, explain_foreign, unpacked
 from compiler.pages import build_picture, charts, figures, templates
+from compiler.pages.build_timeline import build_timeline
+from compiler.pages.fleet_picture import aged, fleet_picture
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from cache.server.shared_records import SharedRecords
     from cache.server.tally import Tally
     from cache.server.token_guard import TokenGuard
+    from compiler.pages.fleet_picture import State
     from compiler.reasons import Explained
 
 FRESH_SECONDS = 5.0
@@ -37,6 +40,10 @@ MAX_BUILD = 16 << 20
 """Bytes of an unpacked record of a build, as the server takes them."""
 MOST_STEPS = 2000
 """Steps that a build's page lists."""
+SHOWN_ROWS = 100
+"""Workers, and actions that run or wait, that the first page lists."""
+NO_FLEET = {"workers": (), "running": (), "queued": (), "queue_length": 0, "builds": ()}
+"""For those who may read nothing here: they may not ask for the workers otherwise, either."""
 MOST_EXPLAINED = 200
 EXPLAIN_SECONDS = 2.0
 """Steps of one build, and time, for which is looked up why they ran."""
@@ -61,7 +68,9 @@ class Pages:
         quotas: Quotas,
         tally: Tally,
         journal: Journal,
+        fleet: State,
     ) -> None:
+        self._fleet = fleet
         self._store = store
         self._records = records
         self._guard = guard
@@ -143,9 +152,14 @@ class Pages:
         counts = self._tally.hours(seen.__contains__)
         hours, days = charts.by_hour(counts, now), charts.by_day(counts, now)
         usage = self._quotas.usage()
+        # By the same namespaces as all of the page: it is kept, and shown to whoever may see these.
+        fleet = aged(self._fleet(seen.__contains__), now) if visible else NO_FLEET
         return templates.render(
             "first.html",
             now=now,
+            fleet=fleet,
+            fleet_picture=templates.safe(fleet_picture(fleet)),
+            shown=SHOWN_ROWS,
             hours=charts.summary(hours),
             days=charts.summary(days),
             hour_chart=templates.safe(charts.chart(hours, "Hit rate by hour")),
@@ -169,11 +183,14 @@ class Pages:
         if record is None:
             return None
         build = figures.Build(namespace, key, record)
+        timeline = build_timeline(record)
         return templates.render(
             "build.html",
             now=time.time(),
             build=build,
             picture=templates.safe(build_picture.picture(record)),
+            timeline=timeline,
+            timeline_picture=templates.safe(timeline.picture if timeline is not None else ""),
             nodes=list(enumerate(record.nodes[:MOST_STEPS])),
             left_out=max(0, len(record.nodes) - MOST_STEPS),
             why=self._why(build),

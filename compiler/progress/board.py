@@ -9,6 +9,7 @@ from compiler.progress.events import (
     Announced,
     Ended,
     Finished,
+    Placed,
     Printed,
     Started,
     Task,
@@ -76,12 +77,12 @@ class Board:
                 self.stop()
                 text = summary_text(event.ok, event.seconds, event.hits, event.ran)
                 self._rows.append(Row((Part(text, "bold" if event.ok else "red"),)))
-            case Started() | Printed() | Waiting() | Transfer():
+            case Started() | Placed() | Printed() | Waiting() | Transfer():
                 # A late line of another thread must not bring a finished step back.
                 if event.id not in self._over:
                     self._going_on(event, now)
 
-    def _going_on(self, event: Started | Printed | Waiting | Transfer, now: float) -> None:
+    def _going_on(self, event: Started | Placed | Printed | Waiting | Transfer, now: float) -> None:
         step = self._running.setdefault(event.id, _Running(self._title(event.id), now))
         match event:
             case Started():
@@ -93,6 +94,8 @@ class Board:
                 step.lines.append(event.line)
             case Waiting():
                 step.reason = event.reason
+            case Placed():
+                step.reason = f"on {event.where}"
             case Transfer():
                 step.moved = moved_text(event.done, event.total)
 

@@ -19,13 +19,14 @@ TITLE_LIMIT = 400
 
 class NodeInfo(NamedTuple):
     """A node as views show it. number: the `#N` of plain output, from 1. title: one line, free of control characters.
-    stage, kind: as in the graph."""
+    stage, kind: as in the graph. inputs: ids of the sources and steps that it takes from, through stages."""
 
     id: str
     number: int
     title: str
     stage: str
     kind: str
+    inputs: tuple[str, ...] = ()
 
 
 class Announced(NamedTuple):
@@ -35,10 +36,22 @@ class Announced(NamedTuple):
 
 
 class Started(NamedTuple):
-    """A node is being executed or read. why: what changed since it was built last, "" if there is nothing to say."""
+    """A node is being executed or read. why: what changed since it was built last, "" if there is nothing to say.
+    reason: a `Reason`'s value, said or not. key: its content key."""
 
     id: str
     why: str = ""
+    reason: str = ""
+    key: str = ""
+
+
+class Placed(NamedTuple):
+    """A node is being executed on a machine of the fleet, or on this one in spite of it. where: which, and why.
+    worker: its name, "" for this machine."""
+
+    id: str
+    where: str
+    worker: str = ""
 
 
 class Printed(NamedTuple):
@@ -52,7 +65,8 @@ class Finished(NamedTuple):
     """A node came to its end, also one that never started.
 
     seconds: of the execution; 0 lets the view measure from Started. size: bytes of the layer, None for none or unknown.
-    note: what else is to say, as "equal to an earlier result"; "" for nothing.
+    note: what else is to say, as "equal to an earlier result"; "" for nothing. reason, key: as in Started, of one that
+    was known. worker: of the fleet, which made it; "" for this machine.
     """
 
     id: str
@@ -60,6 +74,9 @@ class Finished(NamedTuple):
     seconds: float
     size: int | None
     note: str
+    reason: str = ""
+    key: str = ""
+    worker: str = ""
 
 
 class Waiting(NamedTuple):
@@ -107,7 +124,7 @@ class Ended(NamedTuple):
     message: str
 
 
-Event = Announced | Started | Printed | Finished | Waiting | Transfer | Task | Warned | Ended
+Event = Announced | Started | Placed | Printed | Finished | Waiting | Transfer | Task | Warned | Ended
 
 
 class Reporter(Protocol):
@@ -131,9 +148,21 @@ def node_infos(graph: Graph) -> tuple[NodeInfo, ...]:
     shown = [node for node in graph if node.kind not in ("stage", "scratch")]
     titles = _step_titles(graph)
     return tuple(
-        NodeInfo(node.id, number, _one_line(titles.get(node.id) or _source_title(node)), node.stage, node.kind)
+        NodeInfo(
+            node.id, number, _one_line(titles.get(node.id) or _source_title(node)), node.stage, node.kind,
+            _inputs(graph, node),
+        )
         for number, node in enumerate(shown, 1)
-    )
+    )  # fmt: skip
+
+
+def _inputs(graph: Graph, node: Node) -> tuple[str, ...]:
+    found = []
+    for name in node.inputs:
+        while graph[name].kind == "stage":
+            name = graph[name].inputs[ROOTFS]
+        found.append(name)
+    return tuple(dict.fromkeys(found))
 
 
 def _source_title(node: Node) -> str:

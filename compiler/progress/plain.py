@@ -10,6 +10,7 @@ from compiler.progress.events import (
     Announced,
     Ended,
     Finished,
+    Placed,
     Printed,
     Started,
     Task,
@@ -91,6 +92,8 @@ class PlainReporter:
                 # It may have been waiting until now.
                 group.began = now
                 self._say(group, f"because {printable(event.why)}" if event.why else "")
+            case Placed():
+                self._say(self._group(event.id, now), f"on {printable(event.where)}")
             case Printed():
                 group = self._group(event.id, now)
                 self._say(group, f"{now - (group.began or now):.3f} {printable(event.line)}")

@@ -38,7 +38,10 @@ class _PlatformReporter:
             nodes = []
             for node in event.nodes:
                 title = f"{self._platform} {node.title}"
-                nodes.append(node._replace(id=self._id(node.id), number=self._numbers.next, title=title))
+                inputs = tuple(map(self._id, node.inputs))
+                nodes.append(
+                    node._replace(id=self._id(node.id), number=self._numbers.next, title=title, inputs=inputs)
+                )
                 self._numbers.next += 1
             event = Announced(tuple(nodes))
         elif not isinstance(event, Task | Warned | Ended):

@@ -61,6 +61,8 @@ def _whole(value: object) -> object:
     """Floats to the microsecond; half a surrogate pair, which most JSON readers refuse, becomes U+FFFD."""
     if isinstance(value, float):
         return round(value, 6)
+    if isinstance(value, tuple):
+        return [_whole(each) for each in value]
     if isinstance(value, str) and not value.isascii():
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return value

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from compiler.forecast import DEPENDS, HIT, LOCAL, MISS
 from compiler.progress.rows import cells
 from compiler.progress.text import printable, printable_lines, size_text
+from worker.variation import UNKNOWN
 
 if TYPE_CHECKING:
     from compiler.forecast import Forecast, Outlook
@@ -16,6 +17,7 @@ _LABELS = {HIT: "hit", MISS: "run", DEPENDS: "depends"}
 NOTICEABLE = 0.2
 """Seconds, and share of the median, by which earlier runs must differ before their spread is worth room."""
 _DAY = 86400
+UNSTEADY_SOMEWHERE = "its output differed; its earlier layer is gone, so where is not known"
 BOX_TITLE = 48
 """Characters of an instruction in a box that grows with its text."""
 
@@ -139,6 +141,8 @@ def unsteady(outlook: Outlook, most: int = 3) -> str:
     paths = outlook.varies
     if not paths:
         return ""
+    if UNKNOWN in paths:
+        return f"not deterministic: {UNSTEADY_SOMEWHERE}"
     more = f", +{len(paths) - most} more" if len(paths) > most else ""
     count = "1 path" if len(paths) == 1 else f"{len(paths)} paths"
     return f"not deterministic: {count} differed: {', '.join(map(one_line, paths[:most]))}{more}"

@@ -89,7 +89,7 @@ def _details(outlook: Outlook, number: int, now: float) -> str:
     if outlook.varies:
         rows.append(("not deterministic", phrases.unsteady(outlook, 20)))
     if node.span is not None:
-        rows.append(("line", str(node.span.first_line)))
+        rows.append(("line", node.span.line_text))
     rows.append(("recipe key", outlook.recipe_key))
     if node.inputs:
         rows.append(("inputs", ", ".join(dict.fromkeys(node.inputs))))

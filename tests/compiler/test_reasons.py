@@ -9,11 +9,12 @@ import pytest
 from cache import encoding
 from cache.entry import FILE
 from compiler.explain import describe, explain
-from compiler.operation_diff import differences, word_diff
+from compiler.operation_diff import differences
 from compiler.preimage import MASK, InputNote, Preimage
 from compiler.reasons import Reason
+from compiler.text_diff import cut_pair, word_diff
 from worker.file_list import Listed, compare
-from worker.operation import Copy, Pattern, Run, key_form
+from worker.operation import Copy, Inline, MakeDirectory, Mount, Pattern, Run, Script, key_form
 
 RUN = Run(("sh", "-c", "make all"), (("A", "1"), ("B", "2")), "/", "", "default", "host")
 COPY = Copy((Pattern(1, "a"),), "/b")
@@ -52,7 +53,7 @@ class Known:
         (made(RUN._replace(env=(("A", "1"), ("B", "3")))), Reason.VARIABLES_CHANGED, "the value of B changed: 2 → 3"),
         (made(RUN._replace(env=(("A", "1"),))), Reason.VARIABLES_CHANGED, "the variable B is gone; it was 2"),
         (made(RUN._replace(env=(("A", "1"), ("B", "2"), ("C", "")))), Reason.VARIABLES_CHANGED, "C is new: empty"),
-        (made(RUN._replace(env=(("C", "1"), ("B", "2")))), Reason.VARIABLES_CHANGED, "values of A, C changed"),
+        (made(RUN._replace(env=(("C", "1"), ("B", "2")))), Reason.VARIABLES_CHANGED, "variables changed: A, C"),
         (made(RUN._replace(cwd="/x")), Reason.OPERATION_CHANGED, "the working directory changed: / → /x"),
         (made(sources=["t"]), Reason.FILES_CHANGED, "files"),
         (made(rootfs="q"), Reason.BASE_CHANGED, "builds on changed"),
@@ -150,6 +151,148 @@ def test_a_record_of_an_older_program_that_knew_fewer_fields() -> None:
 def test_words_that_differ_stand_in_what_surrounds_them() -> None:
     assert word_diff("a b c d e f g", "a b c d X f g", 60) == "a b c d [e → X] f g"
     assert word_diff("x", "x y", 60) == "x [now with y]"
+
+
+def said(old: Any, new: Any) -> list[str]:
+    """The sentence and the details of what is different, of operations as a record gives them back."""
+    forms = [encoding.parse(encoding.canonical(key_form(each))) for each in (old, new)]
+    (found,) = differences(*forms)
+    return [found.text, *found.details]
+
+
+SH = ("/bin/sh", "-c")
+LONG = "x" * 500
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ((*SH, "env"), ("/bin/ash", "-c", "env"), ["SHELL changed: /bin/sh -c → /bin/ash -c"]),
+        ((*SH, "env"), ("/bin/sh", "-e", "-c", "env"), ["SHELL changed: /bin/sh -c → /bin/sh -e -c"]),
+        (
+            (*SH, "echo a"), ("/bin/ash", "-c", "echo b"),
+            ["the command changed: [/bin/sh → /bin/ash] -c echo [a → b]", "- /bin/sh -c 'echo a'", "+ /bin/ash -c 'echo b'"],
+        ),
+        (
+            (*SH, "echo a b"), (*SH, "echo", "a b"),
+            [
+                "the words of the command are divided otherwise: /bin/sh -c ['echo a b' → echo 'a b']",
+                "- /bin/sh -c 'echo a b'", "+ /bin/sh -c echo 'a b'",
+            ],
+        ),
+        ((*SH, "echo 'a b'"), (*SH, "echo 'a  b'"), ["only blanks in the command changed", '- "echo \'a b\'"', '+ "echo \'a  b\'"']),
+        (("head", "-c", "5"), ("tail", "-c", "5"), ["the command changed: [head → tail] -c 5", "- head -c 5", "+ tail -c 5"]),
+        (
+            (*SH, f"{LONG} a"), (*SH, f"{LONG} b"),
+            [f"the command changed: {'x' * 30}…{'x' * 30} [a → b]", f"- …{'x' * 132} a", f"+ …{'x' * 132} b"],
+        ),
+        (
+            (*SH, f"echo {LONG}1"), (*SH, f"echo {LONG}2"),
+            [f"the command changed: echo […{'x' * 20}1 → …{'x' * 20}2]", f"- …{'x' * 133}1", f"+ …{'x' * 133}2"],
+        ),
+    ],
+)  # fmt: skip
+def test_what_a_command_was_and_is(old: tuple[str, ...], new: tuple[str, ...], expected: list[str]) -> None:
+    assert said(RUN._replace(argv=old), RUN._replace(argv=new)) == expected
+
+
+def test_a_heredoc_that_runs_is_shown_and_not_where_it_is_mounted() -> None:
+    old = RUN._replace(argv=("/dev/pipes/EOF",), scripts=(Script("EOF", "#!/bin/sh\necho a\n"),))
+    new = old._replace(scripts=(Script("EOF", "#!/bin/sh\necho b\n"),))
+    assert said(old, new) == [
+        "the command changed: <<EOF #!/bin/sh echo [a → b]", "- <<EOF #!/bin/sh echo a", "+ <<EOF #!/bin/sh echo b",
+    ]  # fmt: skip
+    blank = old._replace(scripts=(Script("EOF", "#!/bin/sh\necho  a\n"),))
+    assert said(old, blank)[0] == "only blanks in the command changed"
+    assert "pipes" not in repr(said(old, RUN))
+
+
+CACHE = Mount("cache", "/c", None, id="//c", mode=0o755)
+BIND = Mount("bind", "/m", 1, "conf", read_only=True)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ((CACHE,), (CACHE._replace(id="/q", mode=0o700),), ["- type=cache,target=/c", "+ type=cache,id=q,target=/c,mode=700"]),
+        ((CACHE._replace(sharing="locked"),), (), ["- type=cache,target=/c,sharing=locked"]),
+        ((CACHE._replace(read_only=True),), (CACHE,), ["- type=cache,target=/c,ro", "+ type=cache,target=/c"]),
+        ((BIND,), (BIND._replace(read_only=False, input=2),), ["- type=bind,source=conf,target=/m", "+ type=bind,source=conf,target=/m,rw"]),
+        (
+            (), (Mount("secret", "/run/secrets/t", read_only=True, id="t", mode=0o400, required=True),),
+            ["+ type=secret,id=t,required"],
+        ),
+        ((), (Mount("ssh", "/run/buildkit/ssh_agent.0", read_only=True, id="default", mode=0o600),), ["+ type=ssh"]),
+        ((), (Mount("tmpfs", "/t", size=64 << 20),), ["+ type=tmpfs,target=/t,size=64m"]),
+    ],
+)  # fmt: skip
+def test_mounts_are_told_as_they_are_written(old: tuple[Mount, ...], new: tuple[Mount, ...], expected: list[str]) -> None:
+    assert said(RUN._replace(mounts=old), RUN._replace(mounts=new)) == ["the mounts changed", *expected]
+
+
+def test_mounts_of_other_places_or_in_another_order() -> None:
+    other = BIND._replace(target="/o")
+    moved = said(RUN._replace(mounts=(BIND,)), RUN._replace(mounts=(BIND._replace(input=2),)))
+    assert moved == ["the mounts changed: what they are made of is another"]
+    assert "another order" in said(RUN._replace(mounts=(BIND, other)), RUN._replace(mounts=(other, BIND)))[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (COPY, COPY._replace(link=True), ["--link is given now"]),
+        (COPY._replace(parents=True), COPY, ["--parents is not given any more"]),
+        (COPY, COPY._replace(from_context=False), ["--from is given now"]),
+        (RUN, RUN._replace(shm_size=1 << 30), ["--shm-size changed: 64m → 1g"]),
+        (RUN, RUN._replace(hosts=("1.2.3.4\ta",)), ["--add-host changed: nothing → a:1.2.3.4"]),
+        (RUN, RUN._replace(ulimits=(("nofile", 1, 2), ("core", 0, 0))), ["--ulimit changed: nothing → nofile=1:2, core=0"]),
+        (RUN, RUN._replace(insecure=True), ["--security changed: sandbox → insecure"]),
+        (
+            RUN, RUN._replace(cwd=f"/{LONG}"),
+            [f"the working directory changed: / → /{'x' * 58}…", "- /", f"+ /{'x' * 398}…"],
+        ),
+        (
+            MakeDirectory(f"/{LONG}/a"), MakeDirectory(f"/{LONG}/b"),
+            [f"the directory changed: …{'x' * 19}/a → …{'x' * 19}/b", f"- …{'x' * 132}/a", f"+ …{'x' * 132}/b"],
+        ),
+        (
+            RUN._replace(env=(("X", "1"), ("Y", "2"))), RUN._replace(env=(("X", "1"), ("Z", "3"))),
+            ["variables changed: Y, Z", "the variable Y is gone; it was 2", "the variable Z is new: 3"],
+        ),
+        (
+            RUN._replace(env=(("P", f"{LONG}1"),)), RUN._replace(env=(("P", f"{LONG}2"),)),
+            [
+                f"the value of P changed: …{'x' * 20}1 → …{'x' * 20}2",
+                f"the value of P changed: …{'x' * 133}1 → …{'x' * 133}2",
+            ],
+        ),
+        (RUN, RUN._replace(env=RUN.env[::-1]), ["the variables are the same, in another order", "- A B", "+ B A"]),
+        (
+            COPY._replace(sources=(Inline("EOF", "a\nb\n"),)), COPY._replace(sources=(Inline("EOF", "a\nc\n"),)),
+            ["the text of <<EOF changed: a [b → c]", "- a b", "+ a c"],
+        ),
+        (
+            COPY._replace(sources=(Inline("EOF", "a b"),)), COPY._replace(sources=(Inline("EOF", "a  b"),)),
+            ["only blanks in the text of <<EOF changed", "- 'a b'", "+ 'a  b'"],
+        ),
+        (
+            COPY._replace(sources=(Pattern(1, "a"), Pattern(1, "b"))), COPY._replace(sources=(Pattern(1, "b"), Pattern(1, "a"))),
+            ["the list of sources changed: another order, a, b → b, a"],
+        ),
+        (COPY._replace(sources=(Pattern(1, "a"),)), COPY._replace(sources=(Pattern(1, "c"),)), ["the list of sources changed", "- a", "+ c"]),
+        (COPY._replace(sources=(Pattern(1, "a", True),)), COPY, ["archives are not unpacked any more"]),
+    ],
+)  # fmt: skip
+def test_options_are_told_as_they_are_written(old: Any, new: Any, expected: list[str]) -> None:
+    assert said(old, new) == expected
+
+
+def test_what_two_texts_begin_with_is_left_out_where_it_hides_the_difference() -> None:
+    assert cut_pair("abc", "abd", 10) == ("abc", "abd")
+    assert cut_pair("a" * 20, "a" * 20 + "b", 12) == ("…aaaa", "…aaaab")
+    assert cut_pair("b" + "a" * 20, "c" + "a" * 20, 6) == ("baaaa…", "caaaa…")
+    many = [str(number) for number in range(2000)]
+    assert word_diff(" ".join(many), " ".join(["x", *many[1:-1], "y"]), 60).startswith("[0 1 2 3 4 5 6")
 
 
 def test_the_words_are_stable() -> None:

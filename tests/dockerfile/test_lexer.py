@@ -78,8 +78,8 @@ def test_empty_continuation_is_found_where_it_stands() -> None:
 
 def test_span_covers_the_written_lines() -> None:
     first, second = lexed("  RUN a \\\n# x\n   b  \n\nRUN cat <<E\nbody\nE\n").instructions
-    assert first.span[1:] == (1, 3, 3, 4)
-    assert second.span[1:] == (5, 1, 7, 1)
+    assert first.span[1:5] == (1, 3, 3, 4)
+    assert second.span[1:5] == (5, 1, 7, 1)
 
 
 def test_long_lines() -> None:

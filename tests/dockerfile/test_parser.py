@@ -60,7 +60,7 @@ def test_stages_and_global_arguments() -> None:
     ]
     first = file.stages[0]
     assert (first.from_.platform, first.from_.description) == ("$BUILDPLATFORM", "the tools")
-    assert first.span[1:] == (4, 1, 7, 2)
+    assert first.span[1:5] == (4, 1, 7, 2)
     assert [instruction.text for instruction in first.instructions] == ["RUN a", "RUN b  c"]
 
 

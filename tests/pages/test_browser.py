@@ -62,7 +62,7 @@ def pages(serve: Serve) -> tuple[str, dict[str, str]]:
     """Address of a server, and pages with long and evil texts by their paths."""
     server = serve("--anonymous", "write")
     long = "RUN " + "averylongwordwithoutanybreakinit" * 8
-    steps = [node(f"stage.{number}", f"stage.{number - 1}" if number else "image:base", title=long, note=long) for number in range(5)]
+    steps = [node(f"stage.{number}", f"stage.{number - 1}" if number else "image:base", title=long, note=long, started=float(number), worker=f"worker-{number % 2}") for number in range(5)]
     steps += [node(f"other{number}.1", "image:base", "stage.4", title=EVIL, status="failed", reason="x") for number in range(6)]
     path = publish(server, build(*steps, project="x" * 200, made_by="someone.with.a.long.name@a-machine-with-a-long-name.example", target="y" * 100))
     publish(server, build(ok=False), "pr/a-long-name-of-a-namespace/7")
@@ -88,6 +88,7 @@ def test_nothing_is_wider_than_the_window(pages: tuple[str, dict[str, str]], tmp
         assert not found[3]
         if path != "/":
             assert int(found[4]) > 10, "the picture is there"
+            assert html.count('class="rows-picture"') == 1
 
 
 @pytest.mark.parametrize("path", ["first", "build"])

@@ -56,7 +56,7 @@ def test_an_empty_server_says_so(serve: Serve) -> None:
     assert status == 200
     assert headers["content-type"].startswith("text/html")
     text = Page(html).text
-    for said in ("no lookups yet", "Nobody has published a build yet", "Workers None yet"):
+    for said in ("no lookups yet", "Nobody has published a build yet", "Fleet No workers: every build runs its steps on its own machine"):
         assert said in text
 
 

@@ -163,3 +163,52 @@ def test_a_symlink_is_told_by_where_it_points(program: Program) -> None:
     (context / "d/l").unlink()
     (context / "d/l").write_text("file")
     assert "d/l changed (a symlink → a file)" in told(program, context, "0.1")
+
+
+def test_a_file_of_two_contexts_that_one_of_them_gives_is_taken(program: Program) -> None:
+    """The directory of the named context lies inside the build's own, which nothing takes it from."""
+    files = {"f": "f", "oth/o": "o", "oth/p": "p", ".dockerignore": "oth/p\n"}
+    context = program.project("FROM scratch\nCOPY f /f\nCOPY --from=other o /o\n", files)
+    options = (*program.base(), "--build-context", f"other={context / 'oth'}")
+    program.build(context, *options).ok()
+    for word in ("oth/o", "other:o"):
+        ran = program.call("plan", context, *options, "--changed", word).ok()
+        assert ("note:" in ran.stderr, "1 to run" in ran.stdout) == (False, True), ran.stderr
+    untaken = program.call("plan", context, *options, "--changed", "oth/p").ok().stderr
+    assert "note: oth/p: nothing that is built takes it: .dockerignore leaves it out\n" in untaken
+    assert "note: other:p: nothing that is built takes it: no COPY, ADD or mount names it\n" in untaken
+
+
+def test_steps_that_a_base_left_stand_where_it_is_named(program: Program) -> None:
+    base = program.project("FROM busybox\nONBUILD RUN echo one > /one\nONBUILD COPY f /f\nONBUILD RUN cat /one /f\n", name="base")
+    program.build(base, "-t", "ob:1").ok()
+    text = "# what it is\nARG B=ob:1\n\nFROM ob:1\nRUN echo own\n"
+    context = program.project(text, {"f": "f"})
+    assert "0.on3  RUN cat /one /f  (line 4, ONBUILD of ob:1)\n" in told(program, context, "0.on3")
+    lines = {node["id"]: node["line"] for node in program.plan(context)["nodes"]}
+    assert (lines["0.on1"], lines["0.on3"], lines["0.1"]) == (4, 4, 5)
+    listed = program.call("why", "4", context, *program.base()).failed(2).stderr
+    assert "line 4 of the Dockerfile holds FROM and 3 steps, ONBUILD of ob:1" in listed
+    assert "0.on1 (RUN), 0.on2 (COPY), 0.on3 (RUN)" in listed
+    page = program.call("plan", context, *program.base(), "--format", "html").ok().stdout
+    assert "<td>4, ONBUILD of ob:1</td>" in page
+    program.build(program.project("FROM busybox\nONBUILD RUN exit 7\n", name="base"), "-t", "ob:1").ok()
+    failed = program.build(context).failed(1).stderr
+    assert f"error: {context}/Dockerfile:4:1, ONBUILD of ob:1: " in failed
+    assert "   4 | FROM ob:1\n" in failed
+    assert "RUN exit 7" in told(program, context, "4"), "one alone is meant by the line"
+    (context / "f").unlink()
+    program.build(program.project("FROM busybox\nONBUILD COPY f /f\n", name="base"), "-t", "ob:1").ok()
+    assert "Dockerfile:4:1, ONBUILD of ob:1: " in program.build(context).failed(3).stderr
+
+
+def test_of_what_differed_from_a_layer_that_is_gone_only_that_is_said(program: Program) -> None:
+    context = program.project("FROM busybox\nRUN cat /proc/sys/kernel/random/uuid > /id\n")
+    program.build(context).ok()
+    program.call("cache", "prune", "--filter", "kind=step").ok()
+    program.build(context).ok()
+    words = "not deterministic: its output differed; its earlier layer is gone, so where is not known"
+    assert f"  {words}\n  recipe key" in told(program, context, "0.1")
+    shown = " ".join(program.call("plan", context, *program.base()).ok().stdout.split())
+    assert words in shown
+    assert "1 path" not in shown

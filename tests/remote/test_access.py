@@ -87,16 +87,37 @@ def test_a_token_that_may_only_read_reads(machine: MakeMachine, serve: Serve, tm
 @pytest.mark.slow
 def test_a_namespace_that_may_not_be_read_is_left_out(machine: MakeMachine, serve: Serve, tmp_path: Path) -> None:
     store = tmp_path / "team"
-    writer = make_token(store, "--name", "ci", "--scope", "read,write")
+    writer = make_token(store, "--name", "ci", "--scope", "read,write", "--namespace", "main")
     branch = make_token(store, "--name", "pr", "--grant", "read:main", "--grant", "read,write:pr/*")
     serving = serve(store=store)
     first = machine("a", remote=f"grpc://{serving.address}/main", env={"BUILDGRAPH_TOKEN": writer})
-    first.build(first.project(STEPS, {"source": "x"})).ok()
-    reads = ["--remote-read", "private", "--remote-read", "main", "--remote-write", "pr/1"]
+    assert not warnings(first.build(first.project(STEPS, {"source": "x"})).ok())
+    reads = ["--remote-read", "private", "--remote-read", "main", "--remote-read", "secret", "--remote-write", "pr/1"]
     second = machine("b", *reads, remote=f"grpc://{serving.address}", env={"BUILDGRAPH_TOKEN": branch})
     found = second.build(second.project(STEPS, {"source": "x"})).ok()
+    assert not found.executed, "main, which may be read, has it"
     assert len(warnings(found)) == 1
-    assert not found.executed or "private" in warnings(found)[0]
+    assert "namespaces private and secret are not asked" in warnings(found)[0]
+    told = second.call("doctor", *reads, "--remote", f"grpc://{serving.address}").stdout
+    assert "reads main, not private, secret, which it does not allow, publishes in pr/1" in told
+    # And what it makes goes where it may write, all the same.
+    assert second.build(second.project(STEPS, {"source": "y"})).ok().executed
+    third = machine("c", "--remote-read", "private", "--remote-read", "main", "--remote-read", "pr/1", "--remote-write", "-", remote=second.remote, env={"BUILDGRAPH_TOKEN": branch})
+    assert not third.build(third.project(STEPS, {"source": "y"})).ok().executed
+
+
+@pytest.mark.slow
+def test_where_nothing_may_be_read_one_can_still_publish(machine: MakeMachine, serve: Serve, tmp_path: Path) -> None:
+    store = tmp_path / "team"
+    branch = make_token(store, "--name", "pr", "--scope", "read,write", "--namespace", "pr/*")
+    serving = serve(store=store)
+    env = {"BUILDGRAPH_TOKEN": branch}
+    first = machine("a", "--remote-read", "main", "--remote-write", "pr/1", remote=f"grpc://{serving.address}", env=env)
+    ran = first.build(first.project(STEPS, {"source": "x"})).ok()
+    assert len(warnings(ran)) == 1
+    assert "namespace main is not asked" in warnings(ran)[0]
+    second = machine("b", remote=f"grpc://{serving.address}/pr/1", env=env)
+    assert not second.build(second.project(STEPS, {"source": "x"})).ok().executed
 
 
 @pytest.mark.slow

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from serving import make_token
 from team import CacheServer, tasks, warnings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import MakeMachine
+    from conftest import MakeMachine, Serve
 
 STEPS = """
 FROM busybox
@@ -60,7 +61,7 @@ def test_the_log_of_a_step_comes_from_where_it_ran(machine: MakeMachine) -> None
     first.build(first.project(STEPS, {"source": "x"})).ok()
     context = second.project(STEPS, {"source": "x"})
     second.build(context).ok()
-    shown = second.call("log", "0.1", context, "--remote", second.remote).ok()
+    shown = second.call("log", "0.1", context, *second.program.base(), "--remote", second.remote).ok()
     assert shown.stdout == "it was said once\n"
     second.call("log", "0.1", context).failed(4)
 
@@ -109,3 +110,96 @@ def test_why_of_a_step_that_the_remote_had(machine: MakeMachine) -> None:
     told = second.call("why", "0.1", context, *second.program.base(), "--remote", second.remote).ok().stdout
     assert "cached: its recipe is known" in told
     assert ", remote by " in told
+
+
+def test_a_plan_counts_bytes_once_that_several_stages_stand_on(machine: MakeMachine) -> None:
+    base = "FROM busybox\nRUN head -c 2000000 /dev/urandom > /large\n"
+    first, second = machine("a"), machine("b")
+    first.build(first.project(base)).ok()
+    for name in ("base:1", "base:2"):
+        second.build(second.project(base), "-t", name).ok()
+    one = "FROM base:1\nRUN true\n"
+    two = "FROM base:1 AS one\nRUN true\nFROM base:2\nRUN false || true\nCOPY --from=one /bin /x\n"
+    sizes = [second.plan(second.project(text))["summary"]["moved_bytes"] for text in (one, two)]
+    assert sizes[0] == sizes[1] > 2_000_000
+
+
+COPIED = """
+FROM busybox AS build
+COPY words.txt /words.txt
+RUN cat /words.txt > /made
+FROM busybox
+COPY --from=build /made /made
+RUN cat /made > /final
+"""
+
+
+def test_after_a_full_hit_it_is_known_what_changed(machine: MakeMachine) -> None:
+    """The second one never ran a step, and the stage that is copied from it did not even ask about."""
+    first, second = machine("a"), machine("b")
+    first.build(first.project(COPIED, {"words.txt": "one\n"})).ok()
+    assert not second.build(second.project(COPIED, {"words.txt": "one\n"})).ok().executed
+    context = second.project(COPIED, {"words.txt": "three\n"})
+    planned = {node["id"]: node for node in second.plan(context)["nodes"]}
+    assert planned["build.1"]["reason"] == "files-changed"
+    assert planned["build.1"]["explanation"] == "words.txt changed (4 B → 6 B)"
+    assert planned["build.2"]["explanation"] == "it waits for what build.1 makes", "as where it was made"
+    told = second.call("why", "build.1", context, *second.program.base(), "--remote", second.remote).ok().stdout
+    assert "would run: words.txt changed (4 B → 6 B)" in told
+    ran = second.build(context).ok()
+    whys = {event["id"]: event["why"] for event in ran.events if event["event"] == "started"}
+    assert whys["build.1"] == "words.txt changed (4 B → 6 B)"
+    assert not any("evicted" in why or "new here" in why for why in whys.values())
+
+
+def test_a_command_that_changed_after_a_full_hit_is_told(machine: MakeMachine) -> None:
+    first, second = machine("a"), machine("b")
+    first.build(first.project(COPIED, {"words.txt": "one\n"})).ok()
+    second.build(second.project(COPIED, {"words.txt": "one\n"})).ok()
+    changed = COPIED.replace("cat /words.txt", "cat  -u /words.txt").replace("cat /made > /final", "cat /made /made > /final")
+    planned = {node["id"]: node for node in second.plan(second.project(changed, {"words.txt": "one\n"}))["nodes"]}
+    assert planned["build.2"]["reason"] == "command-changed"
+    assert planned["1.2"]["reason"] == "command-changed"
+
+
+def test_where_a_result_is_that_is_not_here(machine: MakeMachine, server: CacheServer) -> None:
+    first, second = machine("a"), machine("b")
+    first.build(first.project(COPIED, {"words.txt": "one\n"})).ok()
+    context = second.project(COPIED, {"words.txt": "one\n"})
+    second.build(context).ok()
+    server.stop()
+    alone = {node["id"]: node for node in second.program.plan(context)["nodes"]}
+    assert alone["1.0"]["explanation"] == f"its result is only at {server.url}, which is not asked"
+    ran = second.build(context, "--no-cache-filter", "1").ok()
+    assert sum("does not answer" in text for text in warnings(ran)) == 1
+    whys = {event["id"]: event["why"] for event in ran.events if event["event"] == "started"}
+    assert whys["build.1"] == f"its result is only at {server.url}, which does not answer"
+
+
+def test_a_server_that_went_away_is_named_as_the_reason(machine: MakeMachine, server: CacheServer, tmp_path: Path) -> None:
+    first, second = machine("a"), machine("b")
+    first.build(first.project(COPIED, {"words.txt": "one\n"})).ok()
+    context = second.project(COPIED, {"words.txt": "one\n"})
+    second.build(context).ok()
+    server.stop()
+    ran = second.build(context, "-o", f"type=oci,dest={tmp_path / 'out.tar'}").ok()
+    whys = {event["id"]: event["why"] for event in ran.events if event["event"] == "started"}
+    assert {"1.1", "1.2", "build.1", "build.2"} <= set(whys)
+    assert set(whys.values()) == {f"its result is only at {server.url}, which does not answer"}
+
+
+def test_an_export_that_is_refused_tells_why(machine: MakeMachine, serve: Serve, tmp_path: Path) -> None:
+    secret = make_token(tmp_path / "team", "--name", "ann", "--scope", "read,write")
+    serving = serve(store=tmp_path / "team")
+    remote = f"grpc://{serving.address}"
+    first, second = (machine(name, remote=remote, env={"BUILDGRAPH_TOKEN": secret}) for name in "ab")
+    for each in (first, second):
+        each.build(each.project(STEPS, {"source": "x"}), "-t", "app").ok()
+    second.program.env["BUILDGRAPH_TOKEN"] = "bgt_wrong_0000"
+    out = f"type=tar,dest={tmp_path / 'b.tar'}"
+    refused = second.call("image", "export", "app", "-o", out, "--remote", remote).failed(5)
+    assert refused.stderr.count("WARNING") == 1
+    assert "it does not know this token" in refused.stderr
+    assert "what only it has cannot be taken out" in refused.stderr
+    assert f"is only at {remote}, which does not know this token" in " ".join(refused.stderr.split())
+    assert "promised" not in refused.stderr

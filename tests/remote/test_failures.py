@@ -132,6 +132,11 @@ def test_a_layer_that_the_remote_lost_is_made_again_without_a_word(machine: Make
     assert len(ran.executed) == 5
     assert (tmp_path / "out/three").read_bytes()[:5] == b"xone\n"
     assert not warnings(ran)
+    # Nor is anything shown of what was thought to be known: each step once, and no failure.
+    ends = [event["id"] for event in ran.events if event["event"] == "finished"]
+    assert len(ends) == len(set(ends)) == 5
+    exports = [event["status"] for event in ran.events if event["event"] == "task" and "exporting" in event["name"]]
+    assert exports == ["started", "done"]
     again = second.build(context).ok()
     assert not again.executed
 
@@ -144,8 +149,8 @@ def test_a_layer_that_is_lost_while_steps_need_it(machine: MakeMachine, server: 
     ran = second.build(second.project(STEPS, {"source": "y"})).ok()
     assert len(ran.executed) == 5, "the last step needs all below, of which nothing is left"
     assert not warnings(ran)
-    ends = [event["status"] for event in ran.events if event["event"] == "finished" and event["status"] == "failed"]
-    assert not ends
+    ends = [(event["id"], event["status"]) for event in ran.events if event["event"] == "finished"]
+    assert sorted(ends) == sorted((name, "done") for name in ran.executed), "each step once, and no failure"
 
 
 def test_a_server_that_was_begun_anew_is_given_everything_again(machine: MakeMachine, tmp_path: Path, server: CacheServer) -> None:
@@ -177,6 +182,9 @@ def test_a_token_does_not_go_over_plain_lines(machine: MakeMachine) -> None:
         (["--remote", "grpc://there:99999"], "grpc[s]://"),
         (["--remote", "grpc://there/../x"], "no namespace"),
         (["--remote", "grpc://there", "--remote-read", "a//b"], "no namespace"),
+        (["--remote", "grpc://there/pr/blobs"], "keeps the word 'blobs' for itself"),
+        (["--remote", "grpc://there", "--remote-write", "uploads"], "keeps the word 'uploads' for itself"),
+        (["--remote", "grpc://there", "--remote-read", "a" * 101], "has 101 characters; 100 are the most"),
         (["--remote-write", "main"], "need a remote"),
         (["--remote", "grpc://there", "--no-remote"], "exclude each other"),
     ],

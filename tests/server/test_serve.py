@@ -128,6 +128,16 @@ def test_a_taken_port_is_one_message_and_exit_code_4(tmp_path: Path) -> None:
             assert done.returncode == 4, done.stderr
             assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
             assert "Traceback" not in done.stderr
+            assert [line.split()[0] for line in done.stderr.splitlines()] == ["error:", "hint:"], done.stderr
+
+
+def test_a_store_that_is_served_is_not_cleared(serve: Serve, connect: Connect) -> None:
+    serving = serve("--anonymous", "write")
+    digest = connect(serving).put(b"kept")
+    done = call("cache", "clear", "--store", serving.store)
+    assert done.returncode == 4
+    assert "a build or a server is using the store" in done.stderr
+    assert connect(serving).read(digest) == b"kept"
 
 
 def test_a_store_of_another_version_is_one_message_and_exit_code_4(tmp_path: Path) -> None:

@@ -224,7 +224,7 @@ def test_a_write_that_meets_a_limit_starts_the_clean_up(serve: Serve, connect: C
     assert serving.metric('buildgraph_namespace_bytes{namespace="pr/7"}') <= 1.25 * (5 << 20)
     with Refusal() as refused:
         client.write(os.urandom(6 * MB), "pr/7")
-    assert "is full" in refused.text
+    assert "never fit" in refused.text
 
 
 def test_uses_survive_a_restart(serve: Serve, connect: Connect, tmp_path: Path) -> None:

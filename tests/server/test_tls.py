@@ -111,6 +111,10 @@ def test_a_client_certificate_stands_for_a_token(
         with Refusal() as refused:
             client(identity, secret).hello()
         assert refused.code is grpc.StatusCode.UNAVAILABLE
+    # The HTTP port asks nobody for one: what guards its pages is the token.
+    context = ssl.create_default_context(cafile=str(authority.cert))
+    assert serving.get("/healthz", context=context) == (200, "ok\n")
+    assert serving.get("/", context=context)[0] == 401
     assert call("serve", "token", "revoke", "runner", "--store", store).returncode == 0
     time.sleep(1.1)
     with Refusal() as refused:

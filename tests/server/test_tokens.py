@@ -72,8 +72,13 @@ def test_create_list_and_revoke_say_what_they_did(tmp_path: Path) -> None:
     assert "of ci is revoked" in revoked.stdout
     assert re.search(r"ci +revoked", call("serve", "token", "list", "--store", tmp_path).stdout)
     assert call("serve", "token", "revoke", "nobody", "--store", tmp_path).returncode == 2
+    for asked in ("ci", document["tokens"][0]["id"]):
+        again = call("serve", "token", "revoke", asked, "--store", tmp_path)
+        assert again.returncode == 0
+        assert "of ci was revoked before" in again.stdout
     # A name that was given up may be used again.
     assert make_token(tmp_path, "--name", "ci")
+    assert "of ci is revoked" in call("serve", "token", "revoke", "ci", "--store", tmp_path).stdout
 
 
 @pytest.mark.parametrize(
@@ -84,6 +89,7 @@ def test_create_list_and_revoke_say_what_they_did(tmp_path: Path) -> None:
         (["--name", "x", "--namespace", "a//b"], "no pattern"), (["--name", "x", "--expires", "never"], "no age"),
         (["--name", "x", "--certificate", "alice"], "CN=NAME"), (["--name", "x", "--max-bytes", "lots"], "no size"),
         (["--name", "x", "--max-rate", "0"], "no rate"), (["--name", "x", "--expires", "0s"], "never be good"),
+        (["--name", "x", "--max-message", "63k"], "64.0 KiB is the least"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_makes_no_token(tmp_path: Path, arguments: list[str], said: str) -> None:
@@ -254,6 +260,9 @@ def test_path_tricks_in_instance_names_are_refused(serve: Serve, connect: Connec
         assert refused.code is grpc.StatusCode.INVALID_ARGUMENT, name
     assert [line["status"] for line in serving.events("refused")] == ["INVALID_ARGUMENT"] * len(names)
     assert client.missing(digest_of(b"x"), namespace="main")
+    with Refusal() as refused:
+        client.put(b"x", "x" * 150)
+    assert "at most 100 characters, this one has 150" in refused.text
 
 
 def test_a_flood_of_refusals_fills_no_disk(serve: Serve, connect: Connect) -> None:

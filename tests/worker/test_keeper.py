@@ -15,7 +15,7 @@ import pytest
 
 from cache.errors import EnvironmentProblem
 from tests.cache.layers import needs_root
-from worker.keeper_client import BundleFile, Keeper, View
+from worker.keeper_client import BundleFile, Keeper, OutOfTime, View
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,6 +165,28 @@ def test_kill_all_ends_what_runs_and_the_keeper_goes_on(keeper: Keeper) -> None:
     assert wait() == -9
     wait_for(lambda: not running(mark))
     assert run(keeper, ["/bin/true"]) == (0, "")
+    os.close(output)
+
+
+def test_one_step_is_killed_and_the_others_go_on(keeper: Keeper) -> None:
+    mark, other = f"44{os.getpid()}", f"45{os.getpid()}"
+    output = os.open(os.devnull, os.O_WRONLY)
+    numbers = [keeper.new_step(), keeper.new_step()]
+    waits = [
+        keeper.start(number, ["/bin/sh", "-c", f"sleep {each} & sleep {each}; exit 5"], [], output, {})
+        for number, each in zip(numbers, (mark, other), strict=True)
+    ]
+    wait_for(lambda: len(running(mark)) >= 2 and len(running(other)) >= 2)
+    keeper.kill(numbers[0])
+    with pytest.raises(OutOfTime):
+        waits[0]()
+    wait_for(lambda: not running(mark))
+    assert len(running(other)) >= 2
+    keeper.kill(numbers[0])
+    keeper.kill(12345)
+    assert run(keeper, ["/bin/true"]) == (0, "")
+    keeper.kill_all()
+    waits[1]()
     os.close(output)
 
 

@@ -15,6 +15,7 @@ from buildgraph.v1 import remote_execution_pb2 as pb
 
 from cache.lmdb_store import LmdbStore
 from cache.server.access import Caller, OpenGuard, Scope
+from cache.server.hold import Hold
 from cache.server.refusal import Refused
 from cache.server.server import Server
 
@@ -117,9 +118,13 @@ class NamedGuard:
             raise Refused(grpc.StatusCode.PERMISSION_DENIED, f"{caller.name} may not {scope} {namespace}")
         return caller
 
-    def accept(self, caller: Caller, namespace: str, size: int) -> None:
+    def accept(self, caller: Caller, namespace: str, size: int) -> Hold:
         if size > self.quota:
             raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{caller.name} has {self.quota} bytes in {namespace}")
+        return Hold()
+
+    def take_over(self, namespace: str, blobs: int, size: int) -> Hold:
+        return Hold()
 
 
 def failure(call: Callable[[], object]) -> Failure:

@@ -96,6 +96,16 @@ def test_a_result_whose_blob_is_missing_is_not_taken_and_not_given(live: Live, g
     assert get(live) == result, "with the blob the record is true again"
 
 
+@pytest.mark.parametrize("function", FUNCTIONS, ids=IDS)
+def test_an_empty_blob_has_one_name_only(live: Live, function: int) -> None:
+    update(live, pb.ActionResult(stdout_digest=digest(b"", function)), function=function)
+    false = pb.ActionResult(stdout_digest=pb.Digest(hash="a" * 64, size_bytes=0))
+    refused = failure(lambda: update(live, false, function=function))
+    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert f"{'a' * 64}/0" in refused.text
+    assert not get(live, function=function).stdout_digest.hash.startswith("aaaa")
+
+
 def test_results_that_make_no_sense(live: Live) -> None:
     live.put(b"\xff no tree")
     tree = pb.ActionResult(output_directories=[pb.OutputDirectory(path="a", tree_digest=digest(b"\xff no tree"))])

@@ -103,7 +103,11 @@ def test_bombs_in_a_batch(live: Live) -> None:
     answer = live.cas.BatchUpdateBlobs(request)
     assert answer.responses[0].status.code == INVALID_CODE
     assert "10 bytes" in answer.responses[0].status.message
-    request = pb.BatchUpdateBlobsRequest(requests=[Request(digest=large, data=bomb, compressor=pb.Compressor.ZSTD)])
+    good = Request(digest=digest(b"good"), data=b"good")
+    request = pb.BatchUpdateBlobsRequest(requests=[Request(digest=large, data=bomb, compressor=pb.Compressor.ZSTD), good])
+    assert [each.status.code for each in live.cas.BatchUpdateBlobs(request).responses] == [INVALID_CODE, OK]
+    half = [pb.Digest(hash=digit * 64, size_bytes=MAX_UNPACKED // 2 + 1) for digit in "ab"]
+    request = pb.BatchUpdateBlobsRequest(requests=[Request(digest=each, data=bomb, compressor=pb.Compressor.ZSTD) for each in half])
     assert failure(lambda: live.cas.BatchUpdateBlobs(request)).code == INVALID
     assert memory() - before < 100 << 20
 

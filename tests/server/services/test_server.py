@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import grpc
 import pytest
@@ -116,7 +116,7 @@ class BrokenGuard(OpenGuard):
         super().__init__("read", "write")
         self.error = error
 
-    def accept(self, caller: object, namespace: str, size: int) -> None:
+    def accept(self, caller: object, namespace: str, size: int) -> NoReturn:
         raise self.error
 
 

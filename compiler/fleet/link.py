@@ -1,0 +1,253 @@
+"""Link: the stream between one build and the scheduler, opened again when it breaks."""
+
+from __future__ import annotations
+
+import queue
+import random
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from buildgraph.v1 import fleet_pb2, fleet_pb2_grpc
+
+from cache.remote.client import CONNECT_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cache.remote.client import Client
+
+VERSION = 1
+LOST_SECONDS = 60.0
+"""How long a stream that broke is opened again and again; after that the build goes on without the fleet."""
+END_SECONDS = 1.0
+"""For the server to end a stream on which nothing more is asked."""
+FIRST_PAUSE = 0.2
+LONGEST_PAUSE = 5.0
+MOST_EVENTS = 256
+"""Events of one action that wait to be looked at: of a log, 16 MiB. Then the stream waits, and the server with it."""
+LOOK_SECONDS = 0.2
+REFUSALS = frozenset(
+    (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED,
+     grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION)
+)  # fmt: skip
+"""What asking again does not change."""
+
+
+class Reopened:
+    """The stream broke, and is there again: what is known of the action is told once more."""
+
+
+class Lost:
+    """The stream is gone, and so is the fleet."""
+
+
+Told = fleet_pb2.BuildEvent | Reopened | Lost
+
+
+class Watch:
+    """What the scheduler says of one action. Its `next` is for one thread."""
+
+    def __init__(self, request: fleet_pb2.ExecuteAction) -> None:
+        self.request = request
+        self._events: queue.Queue[Told] = queue.Queue(MOST_EVENTS)
+        self._over = threading.Event()
+
+    def next(self, seconds: float) -> Told | None:
+        """The next event; None if there is none for so long."""
+        try:
+            return self._events.get(timeout=seconds)
+        except queue.Empty:
+            return None
+
+    def tell(self, event: Told) -> None:
+        while not self._over.is_set():
+            try:
+                self._events.put(event, timeout=LOOK_SECONDS)
+            except queue.Full:
+                continue
+            return
+
+    def close(self) -> None:
+        """Nobody looks any more."""
+        self._over.set()
+
+
+class _Requests:
+    """What goes out on one call, in order; ends with `end`."""
+
+    def __init__(self) -> None:
+        # As many as actions and connections to agents: each waits for an answer before it sends more.
+        self._queue: queue.SimpleQueue[fleet_pb2.BuildRequest | None] = queue.SimpleQueue()
+
+    def put(self, request: fleet_pb2.BuildRequest) -> None:
+        self._queue.put(request)
+
+    def end(self) -> None:
+        self._queue.put(None)
+
+    def __iter__(self) -> Iterator[fleet_pb2.BuildRequest]:
+        while (request := self._queue.get()) is not None:
+            yield request
+
+
+class Link:
+    """All methods may be called from several threads. lost: nothing can be asked of the fleet any more. gave_up: not
+    because it was closed."""
+
+    def __init__(self, client: Client, opening: fleet_pb2.OpenBuild, lost_seconds: float = LOST_SECONDS) -> None:
+        self._client = client
+        self._opening = opening
+        self._lost_seconds = lost_seconds
+        self._stub = fleet_pb2_grpc.FleetStub(client.caller.channel)
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._requests: _Requests | None = None
+        self._call: Any = None
+        self._watches: dict[str, Watch] = {}
+        self._leases: dict[str, str] = {}
+        self._opened: queue.SimpleQueue[fleet_pb2.BuildOpened | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="fleet", daemon=True)
+        self.lost = False
+        self.gave_up = False
+
+    def open(self) -> fleet_pb2.BuildOpened | None:
+        """What the fleet is; None if there is none for us."""
+        self._thread.start()
+        found = self._opened.get()
+        if found is None:
+            self.close()
+        return found
+
+    def want(self, request: fleet_pb2.ExecuteAction) -> Watch:
+        """Have an action made, until `forget`."""
+        watch = Watch(request)
+        with self._lock:
+            self._watches[request.action.key] = watch
+            lost = self.lost
+            self._put(fleet_pb2.BuildRequest(execute=request))
+        if lost:
+            watch.tell(Lost())
+        return watch
+
+    def forget(self, watch: Watch, *, cancel: bool) -> None:
+        """Look at it no more. cancel: nor is the result wanted."""
+        key = watch.request.action.key
+        watch.close()
+        with self._lock:
+            if self._watches.get(key) is watch:
+                del self._watches[key]
+                self._leases = {lease: of for lease, of in self._leases.items() if of != key}
+                if cancel:
+                    self._put(fleet_pb2.BuildRequest(cancel=key))
+
+    def seal(self, sealed: fleet_pb2.Sealed) -> None:
+        """Pass something on to the holder of a lease; lost if the stream is broken."""
+        with self._lock:
+            self._put(fleet_pb2.BuildRequest(sealed=sealed))
+
+    def _put(self, request: fleet_pb2.BuildRequest) -> None:
+        if self._requests is not None:
+            self._requests.put(request)
+
+    def close(self) -> None:
+        """End the stream; what nobody else wants is cancelled."""
+        self._closing.set()
+        with self._lock:
+            requests, call = self._requests, self._call
+            self._requests = None
+        if requests is not None:
+            # A build that has said all is let go at once; one that breaks off is waited for a while.
+            requests.end()
+            self._thread.join(END_SECONDS)
+        if call is not None:
+            call.cancel()
+        self._thread.join(CONNECT_SECONDS)
+
+    # in the thread
+
+    def _run(self) -> None:
+        try:
+            self._listen_for_good()
+        finally:
+            self._opened.put(None)
+            with self._lock:
+                self.lost = True
+                self.gave_up = not self._closing.is_set()
+                watches = list(self._watches.values())
+            for watch in watches:
+                watch.tell(Lost())
+
+    def _listen_for_good(self) -> None:
+        broken_at = time.monotonic()
+        first, pause = True, FIRST_PAUSE
+        while not self._closing.is_set():
+            opened, refused = self._listen(first=first)
+            if opened:
+                broken_at, first, pause = time.monotonic(), False, FIRST_PAUSE
+            if first or refused or time.monotonic() - broken_at > self._lost_seconds:
+                return
+            # Builds that broke together should not come back together.
+            self._closing.wait(pause * random.uniform(0.5, 1.5))  # noqa: S311
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _listen(self, *, first: bool) -> tuple[bool, bool]:
+        """One call, until it ends: whether it was answered, and whether it was refused."""
+        requests = _Requests()
+        requests.put(fleet_pb2.BuildRequest(open=self._opening))
+        call = self._stub.Build(iter(requests), metadata=self._client.caller.metadata)
+        with self._lock:
+            self._call = call
+        if self._closing.is_set():  # before there was a call to cancel
+            call.cancel()
+        patience = threading.Timer(CONNECT_SECONDS, call.cancel)
+        patience.daemon = True
+        patience.start()
+        opened = False
+        try:
+            for event in call:
+                if not opened and event.HasField("opened"):
+                    opened = True
+                    patience.cancel()
+                    self._begin(event.opened, requests, first=first)
+                elif opened:
+                    self._take(event)
+        except grpc.RpcError as error:
+            return opened, error.code() in REFUSALS
+        except ValueError:
+            return opened, True  # the channel was closed: the server is left alone
+        finally:
+            patience.cancel()
+            requests.end()
+            with self._lock:
+                if self._requests is requests:
+                    self._requests = None
+        return opened, False
+
+    def _begin(self, opened: fleet_pb2.BuildOpened, requests: _Requests, *, first: bool) -> None:
+        with self._lock:
+            if self._closing.is_set():
+                return
+            watches = list(self._watches.values())
+        for watch in watches:
+            watch.tell(Reopened())
+        with self._lock:
+            self._requests = requests
+            for watch in self._watches.values():
+                requests.put(fleet_pb2.BuildRequest(execute=watch.request))
+        if first:
+            self._opened.put(opened)
+
+    def _take(self, event: fleet_pb2.BuildEvent) -> None:
+        kind = event.WhichOneof("message")
+        said = getattr(event, kind) if kind else None
+        if said is None or kind == "opened":
+            return
+        with self._lock:
+            key = self._leases.get(said.lease, "") if kind == "sealed" else said.key
+            watch = self._watches.get(key)
+            if watch is not None and kind == "started":
+                self._leases[said.lease] = key
+        if watch is not None:
+            watch.tell(event)

@@ -1,0 +1,1 @@
+"""Trace: what happened in a build, when and where, for other programs to show."""

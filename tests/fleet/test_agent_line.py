@@ -1,0 +1,152 @@
+"""What a build gives to the holder of a lease: secrets once, and an ssh agent for as long as the step runs."""
+
+from __future__ import annotations
+
+import json
+import queue
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from buildgraph.v1 import fleet_pb2 as pb
+
+from cache.errors import CorruptBlob
+from worker.fleet.agent_line import MAX_SECRETS, WorkerLine
+from worker.fleet.sealing import ClientSeal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LEASE = "boot.1"
+SOON = 0.2
+
+
+class Ends:
+    """A worker's line, and the build at its other end."""
+
+    def __init__(self) -> None:
+        self.sent: queue.Queue[pb.Sealed] = queue.Queue()
+        self.line = WorkerLine(LEASE, self.sent.put)
+        self.client = ClientSeal(LEASE, self.line.seal_key)
+
+    def give(self, data: bytes, *, end: bool = True) -> None:
+        self.line.take(self.client.seal("secrets", data))
+        if end:
+            self.line.take(pb.Sealed(lease=LEASE, channel="secrets", end=True))
+
+    def said(self) -> tuple[str, bytes, bool]:
+        """(channel, what the worker's side says, whether it is the end)."""
+        sealed = self.sent.get(timeout=5)
+        return sealed.channel, b"" if sealed.end else self.client.open(sealed), sealed.end
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    made = Ends()
+    yield made
+    made.line.close()
+
+
+def test_secrets_come_in_pieces_and_are_taken_once(ends: Ends) -> None:
+    data = json.dumps({"a": "eA==", "empty": ""}).encode()
+    ends.give(data[:7], end=False)
+    ends.give(data[7:])
+    ends.give(b'{"a": "bGF0ZQ=="}')
+    assert ends.line.secrets(5, lambda: False) == {"a": b"x", "empty": b""}
+
+
+def test_secrets_that_do_not_come_are_not_waited_for_for_ever(ends: Ends) -> None:
+    ends.give(b'{"a": "eA=="}', end=False)
+    began = time.monotonic()
+    assert ends.line.secrets(SOON, lambda: False) is None
+    assert ends.line.secrets(60, lambda: True) is None
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b'{"a": 1}', b'{"a": "no base64"}', b'{"a": "eA=="', b"\xff"])
+def test_what_are_no_secrets_is_an_error_that_does_not_show_it(ends: Ends, data: bytes) -> None:
+    ends.give(data)
+    with pytest.raises(CorruptBlob) as caught:
+        ends.line.secrets(5, lambda: False)
+    assert str(caught.value) == "the secrets of the build did not come as they should"
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+def test_what_was_not_sealed_for_it_counts_for_nothing(ends: Ends) -> None:
+    stranger = ClientSeal(LEASE, WorkerLine(LEASE, ends.sent.put).seal_key)
+    ends.line.take(stranger.seal("secrets", b'{"a": "ZXZpbA=="}'))
+    ends.give(b'{"a": "eA=="}')
+    assert ends.line.secrets(5, lambda: False) == {"a": b"x"}
+
+
+def test_secrets_do_not_fill_the_memory(ends: Ends) -> None:
+    piece = b" " * (256 << 10)
+    for _ in range(MAX_SECRETS // len(piece) + 10):
+        ends.give(piece, end=False)
+    assert len(ends.line._received) <= MAX_SECRETS
+
+
+def test_an_agent_is_asked_and_answers(ends: Ends, tmp_path: Path) -> None:
+    directory = tmp_path / ("long" * 40)
+    ends.give(b"{}")
+    paths = ends.line.agents(["default", "other"], str(directory))
+    assert directory.stat().st_mode & 0o777 == 0o700
+    with socket.socket(socket.AF_UNIX) as ssh, socket.socket(socket.AF_UNIX) as second:
+        ssh.connect(paths["default"])
+        ssh.sendall(b"question")
+        channel, asked, _ = ends.said()
+        assert (channel.startswith("ssh:default:"), asked) == (True, b"question")
+        second.connect(paths["other"])
+        second.sendall(b"another")
+        other, asked, _ = ends.said()
+        assert (other.startswith("ssh:other:"), asked) == (True, b"another")
+        ends.line.take(ends.client.seal(channel, b"ans"))
+        ends.line.take(ends.client.seal(channel, b"wer"))
+        ssh.settimeout(5)
+        heard = ssh.recv(100)
+        while len(heard) < 6:
+            heard += ssh.recv(100)
+        assert heard == b"answer"
+        ssh.shutdown(socket.SHUT_WR)
+        assert ends.said() == (channel, b"", True)
+        ends.line.take(pb.Sealed(lease=LEASE, channel=other, end=True))
+        second.settimeout(5)
+        assert second.recv(100) == b"", "the agent has closed it"
+
+
+def test_an_agent_is_gone_with_the_lease(ends: Ends, tmp_path: Path) -> None:
+    ends.give(b"{}")
+    path = ends.line.agents(["default"], str(tmp_path / "agents"))["default"]
+    ssh = socket.socket(socket.AF_UNIX)
+    ssh.connect(path)
+    ssh.sendall(b"x")
+    ends.said()
+    before = threading.active_count()
+    ends.line.close()
+    ssh.settimeout(5)
+    assert ssh.recv(10) == b""
+    ssh.close()
+    with socket.socket(socket.AF_UNIX) as late, pytest.raises(OSError):
+        late.connect(path)
+    until = time.monotonic() + 5
+    while threading.active_count() > before - 2:
+        assert time.monotonic() < until, "its threads end"
+        time.sleep(0.02)
+
+
+def test_a_step_that_does_not_read_loses_its_connection_and_nothing_waits(ends: Ends, tmp_path: Path) -> None:
+    ends.give(b"{}")
+    path = ends.line.agents(["default"], str(tmp_path / "agents"))["default"]
+    with socket.socket(socket.AF_UNIX) as ssh:
+        ssh.connect(path)
+        ssh.sendall(b"x")
+        channel, _, _ = ends.said()
+        began = time.monotonic()
+        for _ in range(200):
+            ends.line.take(ends.client.seal(channel, bytes(64 << 10)))
+        assert time.monotonic() - began < 5
+        assert ends.said() == (channel, b"", True)

@@ -1,0 +1,85 @@
+"""What a command prints on a worker, as its build shows and keeps it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cache.digest import Digest
+from compiler.fleet.fleet_log import KEPT, FleetLog
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def log_in(directory: Path) -> tuple[FleetLog, list[str]]:
+    shown: list[str] = []
+    return FleetLog(str(directory / "log"), shown.append), shown
+
+
+@given(st.lists(st.binary(max_size=30), max_size=12))
+def test_lines_are_shown_whole_however_they_are_cut(pieces: list[bytes]) -> None:
+    shown: list[str] = []
+    log = FleetLog("/nowhere/log", shown.append)
+    for piece in pieces:
+        log.add(piece)
+    log.close()
+    text = b"".join(pieces)
+    lines = text.split(b"\n")
+    lines = lines[:-1] if not lines[-1] else lines
+    assert shown == [line.decode("utf-8", "replace").rstrip("\r") for line in lines]
+    assert log.whole(Digest.of(text)) == text
+
+
+def test_a_replay_shows_nothing_twice(tmp_path: Path) -> None:
+    log, shown = log_in(tmp_path)
+    log.add(b"one\ntw")
+    log.replay()
+    for piece in (b"on", b"e\ntwo\n", b"three\n"):
+        log.add(piece)
+    assert shown == ["one", "two", "three"]
+    assert log.whole(Digest.of(b"one\ntwo\nthree\n")) == b"one\ntwo\nthree\n"
+    log.close()
+
+
+def test_a_command_that_begins_again_has_a_new_log(tmp_path: Path) -> None:
+    log, shown = log_in(tmp_path)
+    log.add(b"first\nhalf")
+    log.restart()
+    log.add(b"first\nsecond\n")
+    assert shown == ["first", "half", "first", "second"]
+    assert log.whole(Digest.of(b"first\nsecond\n")) is not None
+    log.close()
+
+
+def test_what_did_not_all_come_is_not_taken_for_the_log(tmp_path: Path) -> None:
+    log, _ = log_in(tmp_path)
+    log.add(b"one\n")
+    assert log.whole(Digest.of(b"one\ntwo\n")) is None
+    assert log.whole(Digest(Digest.of(b"two\n").hash, 4)) is None
+    log.add(b"x" * KEPT)
+    assert log.whole(Digest.of(b"one\n" + b"x" * KEPT)) is None, "and a long one is not held in memory"
+    log.close()
+
+
+def test_what_did_not_come_is_shown_in_the_end(tmp_path: Path) -> None:
+    log, shown = log_in(tmp_path)
+    log.add(b"one\ntw")
+    log.replay()
+    log.complete(b"one\ntwo\nthree\n")
+    assert shown == ["one", "two", "three"]
+    log.complete(b"one\ntwo\nthree\n")
+    log.complete(b"another\n")
+    assert shown == ["one", "two", "three"]
+    log.close()
+
+
+def test_others_on_the_store_can_follow_it_until_it_ends(tmp_path: Path) -> None:
+    log, _ = log_in(tmp_path)
+    log.add(b"one\n")
+    log.add(b"two")
+    assert (tmp_path / "log").read_bytes() == b"one\ntwo"
+    log.close()
+    assert not (tmp_path / "log").exists()

@@ -1,0 +1,229 @@
+"""BuildStream: one stream of `Fleet/Build`, what comes in by it and what goes out."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import grpc
+from buildgraph.v1 import fleet_pb2 as pb
+
+from cache.server.refusal import Refused, invalid
+from worker.fleet.build_outbox import BuildOutbox
+from worker.fleet.commands import Tell
+from worker.fleet.desk import action_id
+from worker.fleet.events import BuildClosed, BuildOpened, Unwanted, Wanted
+from worker.fleet.gate import check_build, end_by
+from worker.fleet.incoming import check_sealed, checked_build, checked_execute, checked_key
+from worker.fleet.limits import MAX_WANTED_PER_BUILD
+from worker.fleet.parties import BuildParty
+from worker.fleet.relay import from_build
+from worker.fleet.rights import ALLOWED, namespace_label
+from worker.fleet.service_limits import MAX_BODIES, PAUSE_MESSAGES, VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cache.server.access import Caller
+    from worker.fleet.desk import Desk
+    from worker.fleet.gate import Gate
+    from worker.fleet.incoming import Execute
+    from worker.fleet.parties import ActionParty, WorkerParty
+    from worker.fleet.results import Results
+
+
+class BuildStream:
+    """A build may have one stream after another. `run` answers; a thread of its own reads."""
+
+    def __init__(self, desk: Desk, results: Results, gate: Gate, context: grpc.ServicerContext) -> None:
+        self._desk = desk
+        self._results = results
+        self._gate = gate
+        self._context = context
+        self._outbox = BuildOutbox()
+        self._ends_well = False
+
+    def run(self, requests: Iterator[pb.BuildRequest]) -> Iterator[pb.BuildEvent]:
+        """Raises Refused."""
+        first = next(requests, None)
+        if first is None or not first.HasField("open"):
+            raise invalid("the first message of a build opens it")
+        name, namespace, project = checked_build(first.open)
+        caller = self._gate.admit_build(self._context, namespace)
+        still = functools.partial(check_build, namespace=namespace)
+        with self._gate.enter("build", caller), self._gate.opened(self._context, self._outbox, still):
+            party = self._open(caller, namespace, name, project)
+            reader = threading.Thread(target=self._read, args=(party, requests), name="build-reader", daemon=True)
+            reader.start()
+            try:
+                while (event := self._outbox.take()) is not None:
+                    yield event
+            finally:
+                self._leave(party)
+            ended = self._outbox.ended
+            if ended is not None and ended.code is not None:
+                raise Refused(ended.code, ended.text)
+
+    def _open(self, caller: Caller, namespace: str, name: str, project: str) -> BuildParty:
+        """The build is there, for the first time or again. Raises Refused."""
+        desk = self._desk
+        ident = f"{caller.name}\0{namespace}\0{name}"
+        with desk.lock:
+            desk.check_open()
+            self._outbox.put(pb.BuildEvent(opened=_opened(desk.workers_for(namespace))))
+            party = desk.builds.get(ident)
+            if party is not None:
+                party.outbox.end(grpc.StatusCode.ABORTED, "the build was opened again by another stream")
+                party.outbox, party.context, party.caller = self._outbox, self._context, caller
+                party.away_since, party.closing = None, False
+            else:
+                party = BuildParty(ident, caller, namespace, project, self._outbox, self._context, time.time())
+                desk.builds[ident] = party
+                desk.handle(BuildOpened(desk.now(), ident, caller.name))
+            desk.changes += 1
+            return party
+
+    # what comes in
+
+    def _read(self, party: BuildParty, requests: Iterator[pb.BuildRequest]) -> None:
+        try:
+            for request in requests:
+                self._outbox.wait_for_room(PAUSE_MESSAGES)
+                if self._outbox.ended is not None:
+                    return
+                self._take(party, request)
+            with self._desk.lock:
+                if party.outbox is self._outbox and self._context.is_active():
+                    party.closing = True
+                    party.finish_if_done()
+        except grpc.RpcError:
+            self._outbox.end()  # it broke, or its client has gone
+        except Exception as error:  # noqa: BLE001, of a thread that nobody waits for
+            end_by(self._outbox, self._context, error)
+
+    def _take(self, party: BuildParty, request: pb.BuildRequest) -> None:
+        kind = request.WhichOneof("message")
+        if kind == "execute":
+            self._execute(party, checked_execute(request.execute))
+        elif kind == "cancel":
+            with self._desk.lock:
+                cancel(self._desk, party, action_id(party.namespace, checked_key(request.cancel)))
+        elif kind == "sealed":
+            check_sealed(request.sealed)
+            with self._desk.lock:
+                from_build(self._desk, party, request.sealed)
+        elif kind == "open":
+            raise invalid("the build is open already")
+
+    def _execute(self, party: BuildParty, execute: Execute) -> None:
+        desk, key = self._desk, execute.order.key
+        name = action_id(party.namespace, key)
+        found = None
+        if name not in desk.actions:  # without the lock: what has just come is seen below, and what has just gone, too
+            found = self._results.find(party.namespace, key)
+        with desk.lock:
+            if party.outbox is not self._outbox:
+                return  # another stream of this build has come
+            found = found or desk.just_made(name)
+            action = desk.actions.get(name)
+            if key in party.failed:
+                party.settle(name, key, party.failed[key])
+            elif action is not None and party.id in action.builds:
+                self._tell_again(party, action)
+            elif found is not None:
+                party.settle(name, key, pb.BuildEvent(done=found))
+            else:
+                self._want(party, name, execute)
+
+    def _want(self, party: BuildParty, name: str, execute: Execute) -> None:
+        desk, size = self._desk, len(execute.order.body)
+        reason = ""
+        if len(party.wants) >= MAX_WANTED_PER_BUILD:
+            reason = "its build wants too many actions already"
+        elif desk.bodies + size > MAX_BODIES:
+            reason = "too much waits already"
+        if reason:
+            declined = pb.ActionDeclined(key=execute.order.key, reason=reason)
+            party.settle(name, execute.order.key, pb.BuildEvent(declined=declined))
+            return
+        action = desk.action(party.namespace, execute.order.key)
+        action.size += size
+        desk.bodies += size
+        action.builds[party.id] = party.wants[name] = execute
+        desk.name_action(action)
+        labels = {**execute.needs.labels, namespace_label(party.namespace): ALLOWED}
+        needs = execute.needs._replace(labels=labels)
+        for lease in action.leases.values():
+            lease.serving = lease.serving or party.id
+        desk.handle(Wanted(desk.now(), party.id, name, needs))
+
+    def _tell_again(self, party: BuildParty, action: ActionParty) -> None:
+        """To a build that came back."""
+        leases = tuple(action.leases.values())
+        running = action.shown
+        for lease in leases if running is not None else ():
+            worker = lease.worker
+            reason = lease.reasons.get(party.id, "")
+            self._desk.carry([Tell(party.id, action.id, "started", worker, reason)])
+        if running is None:
+            self._desk.carry([Tell(party.id, action.id, "queued", "", action.reason)])
+
+    # the end
+
+    def _leave(self, party: BuildParty) -> None:
+        desk = self._desk
+        self._outbox.end()
+        self._outbox.close()
+        with desk.lock:
+            if desk.builds.get(party.id) is not party or party.outbox is not self._outbox:
+                return
+            if party.closing:
+                close(desk, party)
+            else:
+                party.away_since = desk.now()
+                desk.changes += 1
+
+
+def _opened(workers: Sequence[WorkerParty]) -> pb.BuildOpened:
+    platforms = sorted({platform for worker in workers for platform in worker.hello.platforms})
+    slots = sum(worker.hello.slots for worker in workers)
+    return pb.BuildOpened(version=VERSION, workers=len(workers), slots=slots, platforms=platforms)
+
+
+def cancel(desk: Desk, party: BuildParty, name: str) -> None:
+    """The build does not want an action any more. The desk's lock is held."""
+    action = _let_go(desk, party, name)
+    desk.handle(Unwanted(desk.now(), party.id, name))
+    if action is not None and not action.builds:
+        desk.drop_action(action)
+    party.finish_if_done()
+
+
+def close(desk: Desk, party: BuildParty) -> None:
+    """The build is over. The desk's lock is held."""
+    actions = [_let_go(desk, party, name) for name in tuple(party.wants)]
+    desk.builds.pop(party.id, None)
+    desk.handle(BuildClosed(desk.now(), party.id))
+    for action in actions:
+        if action is not None and not action.builds:
+            desk.drop_action(action)
+    desk.changes += 1
+
+
+def _let_go(desk: Desk, party: BuildParty, name: str) -> ActionParty | None:
+    """The build has nothing to do with the action any more, which the scheduler still has to hear. None if there is no
+    such action."""
+    party.wants.pop(name, None)
+    action = desk.actions.get(name)
+    execute = action.builds.pop(party.id, None) if action is not None else None
+    if action is None or execute is None:
+        return None
+    party.outbox.drop(action.key)
+    action.size -= len(execute.order.body)
+    desk.bodies -= len(execute.order.body)
+    for lease in action.leases.values():
+        if lease.serving == party.id:
+            lease.serving = None
+    return action

@@ -1,0 +1,183 @@
+"""What builds and workers send, checked: nothing beyond a bound comes further than this."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+import grpc
+
+from cache.server.namespaces import checked_namespace
+from cache.server.refusal import Refused, invalid
+from worker.fleet.action_body import MAX_BODY
+from worker.fleet.limits import MAX_LAYERS
+from worker.fleet.needs import Needs
+from worker.fleet.rights import NAMESPACE
+from worker.fleet.service_limits import MAX_CHANNEL, MAX_SEALED_MESSAGE, MAX_TEXT, VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from buildgraph.v1 import fleet_pb2 as pb
+
+MAX_SLOTS = 1024
+MAX_MEMORY = 1 << 50
+"""Bytes of one machine, 1 PiB."""
+MAX_SECONDS = 1e7
+"""Four months."""
+MAX_INPUTS = 2_000
+"""Layers that one action needs: overlayfs takes 500, and there are bind mounts."""
+MAX_CACHES = 10_000
+"""Ids of cache mounts of one worker."""
+MAX_NAMES = 64
+"""Labels, platforms, features, secrets of one message."""
+MAX_NAME = 300
+"""Characters of each of them."""
+MAX_RETRY = 100
+MAX_PROXY = 4_000
+"""Characters of a proxy variable."""
+_KEY = re.compile(r"[0-9a-f]{64}")
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_WORKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+
+class Hello(NamedTuple):
+    """A worker's first words. layers: diff_ids. leases: (lease, namespace, key, seconds so far)."""
+
+    name: str
+    program: str
+    slots: int
+    memory: int
+    platforms: frozenset[str]
+    labels: Mapping[str, str]
+    layers: frozenset[str]
+    caches: frozenset[str]
+    key: bytes
+    incarnation: str
+    cordoned: bool
+    leases: tuple[tuple[str, str, str, float], ...]
+
+
+class Execute(NamedTuple):
+    """A wanted action, as its build says it. text: for people."""
+
+    order: pb.ActionOrder
+    needs: Needs
+    text: str
+    node: str
+
+    @property
+    def has_secrets(self) -> bool:
+        return bool(self.order.secrets or self.order.agents)
+
+
+def checked_version(version: int) -> None:
+    if version > VERSION:
+        text = f"this server speaks version {VERSION} of the protocol, not {version}; update it"
+        raise Refused(grpc.StatusCode.FAILED_PRECONDITION, text)
+    if version < 1:
+        raise invalid("the first message says no version")
+
+
+def checked_build(message: pb.OpenBuild) -> tuple[str, str, str]:
+    """(build, namespace, project). Raises Refused."""
+    checked_version(message.version)
+    if not _ID.fullmatch(message.build):
+        raise invalid("the id of a build has 1 to 64 letters, digits, '_' and '-'")
+    return message.build, checked_namespace(message.instance_name), message.project[:MAX_NAME]
+
+
+def checked_hello(message: pb.WorkerMessage.Hello) -> Hello:
+    """Raises Refused. Its signature is checked elsewhere."""
+    checked_version(message.version)
+    if not _WORKER.fullmatch(message.name):
+        raise invalid("a worker's name has 1 to 63 letters, digits, '.', '_' and '-'; set another with --name")
+    if not 0 < message.slots <= MAX_SLOTS or not 0 <= message.memory <= MAX_MEMORY:
+        raise invalid(f"a worker has 1 to {MAX_SLOTS} slots, and as much memory as machines have")
+    if len(message.key) != 32 or not _ID.fullmatch(message.incarnation):
+        raise invalid("a worker shows a key of 32 bytes, and says its incarnation")
+    if len(message.layers) > MAX_LAYERS or len(message.caches) > MAX_CACHES or len(message.leases) > 2 * MAX_SLOTS:
+        raise invalid("a worker says more layers, caches or leases than one can have")
+    leases = []
+    for each in message.leases:
+        _check_seconds(each.seconds)
+        leases.append((_name(each.lease), checked_namespace(each.instance_name), checked_key(each.key), each.seconds))
+    return Hello(
+        message.name, message.program[:MAX_NAME], message.slots, message.memory, _names(message.platforms),
+        _labels(message.labels), frozenset(map(_name, message.layers)), frozenset(map(_name, message.caches)),
+        message.key, message.incarnation, message.cordoned, tuple(leases),
+    )  # fmt: skip
+
+
+def checked_execute(message: pb.ExecuteAction) -> Execute:
+    """Raises Refused."""
+    order, needs = message.action, message.needs
+    checked_key(order.key)
+    if not 0 < len(order.body) <= MAX_BODY:
+        raise invalid(f"the body of an action has 1 to {MAX_BODY} bytes")
+    if not 0 <= order.retry <= MAX_RETRY:
+        raise invalid(f"a command is tried again {MAX_RETRY} times at most")
+    _pairs(order.proxies, MAX_PROXY)
+    _names(order.secrets)
+    _names(order.agents)
+    for seconds in (order.timeout, needs.seconds, needs.critical):
+        _check_seconds(seconds)
+    if not 0 <= needs.memory <= MAX_MEMORY:
+        raise invalid("an action needs more memory than machines have")
+    if len(needs.layers) > MAX_INPUTS or any(not 0 <= layer.size <= MAX_MEMORY for layer in needs.layers):
+        raise invalid(f"an action needs up to {MAX_INPUTS} layers, whose sizes are sizes")
+    wanted = Needs(
+        _name(needs.platform) if needs.platform else "",
+        needs.memory,
+        tuple((_name(layer.diff_id), layer.size) for layer in needs.layers),
+        tuple(sorted(_names(needs.caches))),
+        needs.seconds or None,
+        needs.critical,
+        _labels(needs.labels),
+    )
+    return Execute(order, wanted, message.text[:MAX_TEXT], message.node[:MAX_NAME])
+
+
+def check_sealed(message: pb.Sealed) -> None:
+    """Raises Refused."""
+    if len(message.data) > MAX_SEALED_MESSAGE or len(message.channel) > MAX_CHANNEL or len(message.lease) > MAX_NAME:
+        raise invalid(f"a sealed message has at most {MAX_SEALED_MESSAGE} bytes, and names of usual length")
+
+
+def checked_key(key: str) -> str:
+    """Raises Refused."""
+    if not _KEY.fullmatch(key):
+        raise invalid("the key of an action has 64 hex digits")
+    return key
+
+
+def _name(text: str) -> str:
+    if not 0 < len(text) <= MAX_NAME:
+        raise invalid(f"a name has 1 to {MAX_NAME} characters")
+    return text
+
+
+def _names(texts: Iterable[str]) -> frozenset[str]:
+    names = frozenset(map(_name, texts))
+    if len(names) > MAX_NAMES:
+        raise invalid(f"there are at most {MAX_NAMES} names in one list")
+    return names
+
+
+def _labels(pairs: Mapping[str, str]) -> dict[str, str]:
+    wrong = next((name for name in pairs if name.startswith(NAMESPACE)), None)
+    if wrong is not None:
+        raise invalid(f"no label begins with {NAMESPACE}; tokens say where a worker may execute")
+    return _pairs(pairs, MAX_NAME)
+
+
+def _pairs(pairs: Mapping[str, str], longest: int) -> dict[str, str]:
+    if len(pairs) > MAX_NAMES or any(len(value) > longest for value in pairs.values()):
+        raise invalid(f"there are at most {MAX_NAMES} labels or variables, of {longest} characters")
+    return {_name(name): value for name, value in pairs.items()}
+
+
+def _check_seconds(seconds: float) -> None:
+    if not math.isfinite(seconds) or not 0 <= seconds <= MAX_SECONDS:
+        raise invalid("a time is a number of seconds, not negative and not endless")

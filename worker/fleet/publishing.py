@@ -1,0 +1,74 @@
+"""Publishing: what a lease came to goes to the server: blobs first, then the signed outcome that names them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from buildgraph.v1 import fleet_pb2 as pb
+
+from cache.remote.writing import Outgoing
+from cache.wire import encode_result
+from worker.action import TimedOut
+
+if TYPE_CHECKING:
+    from cache.digest import Digest
+    from cache.errors import BuildgraphError
+    from cache.result import Result
+    from worker.action import CommandFailed
+    from worker.fleet.identity import Identity
+    from worker.fleet.remotes import Remotes
+
+HELLO = "buildgraph.v1 hello"
+LEASE = "buildgraph.v1 lease"
+OUTCOME = "buildgraph.v1 outcome"
+"""First parts of what a worker signs."""
+MAX_TEXT = 8_000
+"""Characters of a message, or of a line of a tail, that others take."""
+
+
+class Publishing:
+    """May be used by several threads at once."""
+
+    def __init__(self, remotes: Remotes, identity: Identity) -> None:
+        self._remotes = remotes
+        self._identity = identity
+
+    def result(self, namespace: str, key: str, result: Result) -> pb.Outcome:
+        """Have the server have all that the result names. Raises RemoteTrouble, StoreProblem."""
+        layer = result.layer
+        self._put(namespace, (layer and layer.tar, layer and layer.listing, result.log))
+        outcome = pb.Outcome()
+        outcome.result.ParseFromString(encode_result(result))
+        return self._signed(namespace, key, outcome)
+
+    def failure(self, namespace: str, key: str, failed: CommandFailed) -> pb.Outcome:
+        """Of a command that failed or took too long; with its log. Raises RemoteTrouble, StoreProblem."""
+        self._put(namespace, (failed.log,))
+        late = isinstance(failed, TimedOut)
+        failure = pb.Failure(
+            kind="timeout" if late else "command", exit_status=failed.exit_status,
+            seconds=failed.seconds if isinstance(failed, TimedOut) else 0.0, message=_text(failed.message),
+            hint=_text(failed.hint), tail=map(_text, failed.tail), log="" if failed.log is None else str(failed.log),
+        )  # fmt: skip
+        return self._signed(namespace, key, pb.Outcome(failure=failure))
+
+    def definition(self, namespace: str, key: str, error: BuildgraphError) -> pb.Outcome:
+        """Of an action that asks for what cannot be."""
+        failure = pb.Failure(kind="definition", message=_text(error.message), hint=_text(error.hint))
+        return self._signed(namespace, key, pb.Outcome(failure=failure))
+
+    def _put(self, namespace: str, blobs: tuple[Digest | None, ...]) -> None:
+        outgoing = [Outgoing(blob, str(blob)) for blob in dict.fromkeys(blobs) if blob is not None and blob.size]
+        if outgoing:
+            self._remotes.of(namespace).writer.put(namespace, outgoing)
+
+    def _signed(self, namespace: str, key: str, outcome: pb.Outcome) -> pb.Outcome:
+        said = outcome.failure if outcome.HasField("failure") else outcome.result
+        parts = (OUTCOME, namespace, key, said.SerializeToString(deterministic=True).hex())
+        outcome.signature, outcome.worker_key = self._identity.sign(parts), self._identity.public
+        return outcome
+
+
+def _text(text: str) -> str:
+    """As messages can carry it."""
+    return text[:MAX_TEXT].encode("utf-8", "replace").decode()

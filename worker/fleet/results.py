@@ -1,0 +1,121 @@
+"""Results: what workers made is checked, kept in the action cache, and found there again."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import TYPE_CHECKING
+
+from blake3 import blake3
+from buildgraph.v1 import fleet_pb2 as pb
+from buildgraph.v1 import remote_execution_pb2, team_pb2
+from google.protobuf.message import DecodeError
+
+from cache.errors import CorruptBlob
+from cache.promises import Names
+from cache.recipe import Recipe
+from cache.remote.action_results import action_text, encode_action_result
+from cache.server.action_cache import find_results, keep_result
+from cache.server.refusal import invalid
+from cache.wire import decode_result
+from worker.fleet.service_limits import MAX_TAIL, MAX_TEXT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cache.digest import Digest
+    from cache.result import Result
+    from cache.server.access import Caller
+    from cache.server.core import Core
+
+KINDS = ("command", "timeout", "definition")
+_BLOB = re.compile(r"[0-9a-f]{64}/[0-9]{1,13}")
+
+
+def outcome_text(namespace: str, key: str, outcome: pb.Outcome) -> tuple[str, ...]:
+    """What a worker signs of an outcome."""
+    ended = outcome.failure if outcome.HasField("failure") else outcome.result
+    return "buildgraph.v1 outcome", namespace, key, ended.SerializeToString(deterministic=True).hex()
+
+
+class Results:
+    """May be used by several threads at once."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def find(self, namespace: str, key: str) -> pb.ActionDone | None:
+        """The result of an action, if all that it names is there."""
+        core, name = self._core, _action_name(key)
+        found = find_results(core.shelf, namespace, "blake3", (name,)).get(name)
+        core.meter.asked(namespace, *((0, 1) if found is None else (1, 0)))
+        return None if found is None else _done_of(key, remote_execution_pb2.ActionResult.FromString(found))
+
+    def keep(self, caller: Caller, worker: str, namespace: str, key: str, outcome: pb.Outcome) -> pb.ActionDone:
+        """Check an outcome that a worker signed; a result is durable on return. What builds are told of it.
+
+        Raises Refused if it is not what it should be or names what is not there, StoreProblem.
+        """
+        done = pb.ActionDone(key=key, worker=worker, outcome=outcome)
+        if outcome.HasField("result") == outcome.HasField("failure"):
+            raise invalid("an outcome is either a result or a failure")
+        if outcome.HasField("failure"):
+            self._check_failure(caller, namespace, outcome.failure)
+            return done
+        result = _checked(outcome.result.SerializeToString())
+        layer = result.layer
+        names = Names(_text(layer and layer.tar), _text(layer and layer.listing), _text(result.log))
+        message = encode_action_result(Recipe(key), result, names)
+        # Beside the result: who made it, and the signature, for those who trust only some.
+        message.execution_metadata.auxiliary_metadata.add().Pack(done)
+        keep_result(self._core, namespace, "blake3", _action_name(key), message, caller)
+        return done
+
+    def _check_failure(self, caller: Caller, namespace: str, failure: pb.Failure) -> None:
+        texts = (failure.message, failure.hint, *failure.tail)
+        too_long = len(failure.tail) > MAX_TAIL or any(len(text) > 10 * MAX_TEXT for text in texts)
+        if failure.kind not in KINDS or too_long:
+            raise invalid("a failure has a kind that is known, and texts of usual length")
+        if failure.log:
+            if not _BLOB.fullmatch(failure.log):
+                raise invalid("the log of a failure is named by something that is no digest")
+            self._check_there(caller, namespace, (failure.log,))
+
+    def _check_there(self, caller: Caller, namespace: str, names: Sequence[str]) -> None:
+        missing = self._core.shelf.missing(namespace, "blake3", names, caller)
+        if missing:
+            raise invalid(f"the outcome names a blob that is missing, {missing[0]}")
+
+
+def _action_name(key: str) -> str:
+    text = action_text("content", key)
+    return f"{blake3(text).hexdigest()}/{len(text)}"
+
+
+def _text(digest: Digest | None) -> str:
+    return "" if digest is None else str(digest)
+
+
+def _checked(data: bytes) -> Result:
+    """Raises Refused."""
+    try:
+        result = decode_result(data)
+    except CorruptBlob as error:
+        raise invalid(error.message) from None
+    if result.layer is not None and result.layer.tar is None:
+        raise invalid("a result has a layer without its tar")
+    return result
+
+
+def _done_of(key: str, result: remote_execution_pb2.ActionResult) -> pb.ActionDone | None:
+    """None for a result that is none of buildgraph's."""
+    shared, done = team_pb2.Shared(), pb.ActionDone()
+    with contextlib.suppress(DecodeError):
+        packed = result.execution_metadata.auxiliary_metadata
+        if not any(each.Unpack(shared) for each in packed) or shared.content_key != key:
+            return None
+        signed = any(each.Unpack(done) for each in packed)
+        if signed and done.key == key and done.outcome.result == shared.result:
+            return done
+        return pb.ActionDone(key=key, worker=shared.result.made_by, outcome=pb.Outcome(result=shared.result))
+    return None

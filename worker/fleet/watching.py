@@ -1,0 +1,132 @@
+"""Watching: what people ask of the fleet: how it is, why something was decided, and to leave a worker alone."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from buildgraph.v1 import fleet_pb2 as pb
+
+from cache.server.access import Caller
+from cache.server.namespaces import checked_namespace
+from cache.server.refusal import Refused, invalid, not_found
+from cache.store import Batch
+from worker.fleet.desk import action_id
+from worker.fleet.events import WorkerDrains, WorkerResumes
+from worker.fleet.fleet_state import StateMaker
+from worker.fleet.limits import MAX_WORKERS
+from worker.fleet.outbox import Outbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import grpc
+
+    from cache.lmdb_store import LmdbStore
+    from worker.fleet.desk import Desk
+    from worker.fleet.gate import Gate
+
+WATCH_SECONDS = 1.0
+"""Between two states of one watcher, at least."""
+SHORTEST = 6
+"""Hex digits of a key that may stand for all of it."""
+CORDONED = "\0fleet\0cordoned"
+"""The record of `shared`, of a kind that no client can write, with the names of cordoned workers."""
+
+
+class Watching:
+    """May be used by several threads at once."""
+
+    def __init__(self, desk: Desk, gate: Gate, store: LmdbStore) -> None:
+        self._desk = desk
+        self._gate = gate
+        self._store = store
+        self._lock = threading.Lock()
+        self._state: StateMaker | None = None
+        desk.cordoned.update(_names(store.get("shared", CORDONED)))
+
+    def watch(self, once: bool, context: grpc.ServicerContext) -> Iterator[pb.FleetState]:
+        """Raises Refused."""
+        caller = self._gate.admit_watcher(context)
+        outbox: Outbox[pb.FleetState] = Outbox()
+
+        def still(_: Caller) -> None:
+            self._gate.admit_watcher(context)
+
+        with self._gate.enter("watcher", caller), self._gate.opened(context, outbox, still):
+            seen = -1
+            while outbox.ended is None:
+                state = self._now()
+                if state.changes != seen:
+                    seen = state.changes
+                    yield state.message(caller)
+                if once:
+                    return
+                outbox.wait_for_end(WATCH_SECONDS)
+            if outbox.ended.code is not None:
+                raise Refused(outbox.ended.code, outbox.ended.text)
+
+    def state(self, sees: Callable[[str], bool]) -> pb.FleetState:
+        """The fleet now. sees: whether what is done in a namespace is to be shown."""
+        return self._now().message(Caller("page", lambda scope, name: scope == "read" and sees(name)))
+
+    def _now(self) -> StateMaker:
+        """One view for all who look within a moment."""
+        with self._lock:
+            known = self._state
+            if known is None or known.changes != self._desk.changes:
+                with self._desk.lock:
+                    known = self._state = StateMaker(self._desk)
+            return known
+
+    def explain(self, request: pb.ExplainRequest, context: grpc.ServicerContext) -> pb.ExplainResponse:
+        """Raises Refused."""
+        namespace = checked_namespace(request.instance_name)
+        self._gate.admit_look(context, namespace)
+        beginning = request.action
+        if not SHORTEST <= len(beginning) <= 64 or not set(beginning) <= set("0123456789abcdef"):
+            raise invalid(f"an action is named by its key, or by the first {SHORTEST} or more digits of it")
+        desk = self._desk
+        with desk.lock:
+            names = desk.scheduler.beginning_with(action_id(namespace, beginning))
+            if len(names) > 1:
+                raise invalid(f"{len(names)} actions begin with {beginning}; say more digits")
+            if not names:
+                raise not_found(f"nothing was decided lately about an action {beginning} here")
+            since = time.time() - desk.now()
+            response = pb.ExplainResponse(key=names[0].partition("\0")[2], text=desk.texts.get(names[0], ""))
+            for each in desk.scheduler.explain(names[0]):
+                response.decisions.add(at=since + each.at, reason=each.why.name, text=each.text, worker=each.worker)
+            return response
+
+    def cordon(self, request: pb.CordonRequest, context: grpc.ServicerContext) -> pb.CordonResponse:
+        """Raises Refused, StoreProblem."""
+        caller = self._gate.admit_admin(context)
+        desk, name = self._desk, request.worker
+        with desk.lock:
+            worker = desk.workers.get(name)
+            if worker is None and name not in desk.cordoned:
+                raise not_found(f"no worker {name[:63]} is here")
+            if request.off:
+                desk.cordoned.discard(name)
+            elif len(desk.cordoned) < MAX_WORKERS:
+                desk.cordoned.add(name)
+            if worker is not None:
+                worker.cordoned = not request.off
+                if not worker.draining:
+                    event = WorkerResumes if request.off else WorkerDrains
+                    desk.handle(event(desk.now(), name))
+            desk.changes += 1
+            record = json.dumps(sorted(desk.cordoned)).encode()
+        self._store.commit(Batch(records=(("shared", CORDONED, record),)))
+        desk.say("worker uncordoned" if request.off else "worker cordoned", worker=name, who=caller.name)
+        return pb.CordonResponse()
+
+
+def _names(record: bytes | None) -> list[str]:
+    try:
+        return [str(name) for name in json.loads(record or b"[]")]
+    except ValueError:
+        return []
