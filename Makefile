@@ -9,13 +9,14 @@ RUN_PACKAGES := crun uidmap busybox-static git openssh-client
 TEST_PACKAGES := $(RUN_PACKAGES) runc skopeo umoci podman docker-registry apache2-utils erofs-utils e2fsprogs \
                  iproute2 attr curl openssl mmdebstrap chromium
 
-.PHONY: help install demo lint test test-slow test-rootless conformance bench proto clean
+.PHONY: help install demo lint test test-slow test-rootless chaos conformance bench proto clean
 
 help:
 	@echo "make demo           install, then build, rebuild and run an example image"
 	@echo "make test           install, then the tests that take minutes at most"
 	@echo "make test-slow      the slow tests: large files, Debian bases, real nginx"
 	@echo "make test-rootless  a part of the tests and the demo as an ordinary user (needs root to make one)"
+	@echo "make chaos          a cluster in which something goes wrong N times, from SEED on (needs root)"
 	@echo "make conformance    builds the cases with docker and buildah, too, and compares (needs root)"
 	@echo "make lint           types and style"
 	@echo "make bench          measure"
@@ -65,6 +66,11 @@ test-slow: install $(VENV)/dev
 test-rootless: install $(VENV)/dev
 	$(call apt_install,$(TEST_PACKAGES))
 	tests/rootless.sh
+
+N ?= 1000
+chaos: install $(VENV)/dev
+	$(call apt_install,$(TEST_PACKAGES))
+	$(SUDO) env PYTHONPATH=.:proto $(BIN)/python tests/cluster/chaos.py --runs $(N) $(if $(SEED),--seed $(SEED))
 
 conformance: install $(VENV)/dev
 	$(call apt_install,$(TEST_PACKAGES) docker.io buildah)

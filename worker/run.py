@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import threading
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from cache.disk_usage import free_bytes
@@ -71,6 +72,7 @@ class Runner:
         self._discard = discard
         self._lock = threading.Lock()
         self._stubs: dict[tuple[Stub, ...], str] = {}
+        self._full_at = 0.0
 
     def run(self, action: Action, order: Order, output: Output) -> RunScratch:
         """Run the program once; where what it changed lies. Raises CommandFailed, TimedOut, Cancelled and others."""
@@ -108,6 +110,7 @@ class Runner:
     ) -> None:
         operation = action.operation
         assert isinstance(operation, Run)
+        began = time.monotonic()
         user = resolve_user(operation.user, rootfs.read_small("etc/passwd"), rootfs.read_small("etc/group"))
         number = self._machine.keeper.new_step()
         bundle = self._machine.keeper.step_directory(number)
@@ -157,8 +160,14 @@ class Runner:
             raise TimedOut(order.timeout or 0.0, list(output.tail))
         if status != 0:
             failure = CommandFailed(status, list(output.tail))
-            failure.disk_full = free_bytes(self._store_directory) < NO_SPACE
+            failure.disk_full = self._was_full(began)
             raise failure
+
+    def _was_full(self, since: float) -> bool:
+        """Whether there was no space left, now or when another step failed, whose space was given back at once."""
+        if free_bytes(self._store_directory) < NO_SPACE:
+            self._full_at = time.monotonic()
+        return self._full_at >= since
 
     def _start(
         self,

@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 ROOT = Path(__file__).resolve().parents[2]
-HASTY = str(Path(__file__).parent / "hasty.py")
+HASTY, LIAR = (str(Path(__file__).parent / name) for name in ("hasty.py", "liar.py"))
 PORT = 8980
 UP_SECONDS = 60.0
 BASE = "FROM scratch AS base\nCOPY --from=busybox / /\n"
 EPOCH = ("--build-arg", "SOURCE_DATE_EPOCH=1700000000")
-THERE = ("--local-slots", "0")
+THERE, HERE = ("--local-slots", "0"), ("--local-slots", "1")
 
 
 class Running:
@@ -154,11 +154,16 @@ class Machines:
         """One more, on a machine that nobody cuts off."""
         return self._client(f"far{len(list(self.root.iterdir()))}", "far")
 
-    def join(self, name: str, *arguments: str, slots: int = 2, store: Path | None = None, env: dict[str, str] | None = None) -> Running:
+    def join(
+        self, name: str, *arguments: str, slots: int = 2, store: Path | None = None, env: dict[str, str] | None = None,
+        lie: str = "", machine: str = "",
+    ) -> Running:  # fmt: skip
+        """machine: where it stands, if that is not called as it is. lie: what it is to say, of liar.py."""
+        program = [sys.executable, LIAR, self.program[-1], lie] if lie else self.program
         command = ["worker", "--join", self.url, "--name", name, "--slots", str(slots), "--allow-plaintext-token"]
         given = [*command, "--store", str(store or self.store(name)), *arguments]
         made = Running(
-            [*self.wires.inside(name), *self.program, *given], self.root / f"{name}.log", {**self.env, **(env or {})}
+            [*self.wires.inside(machine or name), *program, *given], self.root / f"{name}.log", {**self.env, **(env or {})}
         )
         self.workers[name] = made
         return made

@@ -300,6 +300,54 @@ def test_a_worker_that_still_works_on_an_expired_lease_goes_on(fleet: Driver) ->
     assert fleet.finish("w1", first) == [Settle("a", first, "w1", ("b1",))]
 
 
+def test_a_second_start_on_the_same_worker_helps_nobody(fleet: Driver) -> None:
+    fleet.join("w1", slots=2)
+    fleet.want("b1", "a", seconds=1.0)
+    assert leases(fleet.after(100, "w1")) == []
+
+
+def test_an_expired_lease_does_not_come_back_as_a_third_one(fleet: Driver) -> None:
+    fleet.join("w1")
+    first = lease(fleet.want("b1", "a", seconds=5.0))
+    fleet.after(LEASE_SECONDS)
+    fleet.join("w2")
+    fleet.join("w3")
+    assert leases(fleet.after(10, "w2", "w3")) == [("a", "w3")], "w2 has it, and is late"
+    assert fleet.renew("w1", first) == [Revoke("w1", first, Why.NOT_HELD.sentence())]
+    assert fleet.finish("w1", first) == [Refuse("w1", first, Why.NOT_HELD.sentence())]
+
+
+def test_an_expired_lease_does_not_come_back_where_there_is_no_memory(fleet: Driver) -> None:
+    fleet.join("w1", slots=2, memory=1000)
+    first = lease(fleet.want("b1", "a", memory=600))
+    fleet.want("b1", "b", memory=600, critical=9.0)
+    fleet.after(LEASE_SECONDS)
+    assert leases(fleet.renew("w1")) == [("b", "w1")], "alive, and it says nothing of the lease"
+    assert fleet.renew("w1", first) == [Revoke("w1", first, Why.NOT_HELD.sentence())]
+
+
+def test_an_expired_lease_does_not_come_back_where_the_action_runs_again(fleet: Driver) -> None:
+    fleet.join("w1", slots=2)
+    first = lease(fleet.want("b1", "a"))
+    fleet.after(LEASE_SECONDS)
+    assert leases(fleet.renew("w1")) == [("a", "w1")]
+    assert fleet.renew("w1", first) == [Revoke("w1", first, Why.NOT_HELD.sentence())]
+
+
+def test_what_is_given_back_may_wait_for_layers_again(fleet: Driver) -> None:
+    fleet.join("w1", layers=("huge",))
+    fleet.join("w2")
+    huge = (("huge", 500 * MB),)
+    first = lease(fleet.want("b1", "first", layers=huge, seconds=2.0))
+    fleet.want("b1", "second", layers=huge, seconds=2.0)
+    given = fleet.after(6.0, "w1", "w2")
+    assert leases(given) == [("second", "w2")], "it waited long enough"
+    fleet.join("w3")
+    fleet.finish("w1", first)
+    fleet.want("b1", "third", layers=huge, seconds=2.0)
+    assert leases(fleet.give_back("w2", lease(given))) == [], "w1 has them and will be free soon"
+
+
 def test_renewal_keeps_a_lease(fleet: Driver) -> None:
     fleet.join("w1")
     fleet.want("b1", "a", seconds=1000.0)

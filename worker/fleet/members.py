@@ -51,11 +51,6 @@ class Member:
         """The set of itself."""
         return 1 << self.place
 
-    @property
-    def is_taking(self) -> bool:
-        """It may be given actions, when it has room."""
-        return self.present and not self.drains and not self.silent
-
     def fits(self, kind: Kind) -> bool:
         """It could execute such actions if it had nothing else to do."""
         return (

@@ -43,7 +43,7 @@ class Pool:
         """The member has changed."""
         bit = member.bit
         fits = member.fits(self.kind) and not member.drains
-        able = fits and member.is_taking
+        able = fits and member.present and not member.silent
         self.fits = self.fits | bit if fits else self.fits & ~bit
         self.able = self.able | bit if able else self.able & ~bit
         self.open = self.open | bit if able and member.has_room(self.kind) else self.open & ~bit
