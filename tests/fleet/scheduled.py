@@ -38,8 +38,8 @@ SECONDS = 10.0
 SOON = 0.3
 """For what is expected not to come."""
 EVERYBODY: dict[str, dict[str, tuple[Scope, ...]]] = {
-    "ann": {"": ("read", "execute"), "other": ("read", "execute")},
-    "bob": {"": ("read", "execute")},
+    "ann": {"": ("read", "write", "execute"), "other": ("read", "write", "execute")},
+    "bob": {"": ("read", "write", "execute")},
     "w": {"": ("read", "execute"), "other": ("read", "execute")},
     "limited": {"other": ("read", "execute")},
     "reader": {"": ("read",)},

@@ -34,9 +34,9 @@ def fleet(tmp_path: Path) -> Iterator[Scheduled]:
 
 @pytest.mark.parametrize(
     ("who", "namespace", "code"),
-    [("reader", "", DENIED), ("blind", "", DENIED), ("limited", "", DENIED), ("nobody", "", DENIED), ("?", "", UNKNOWN), ("ann", "a b", INVALID)],
+    [("reader", "", DENIED), ("blind", "", DENIED), ("w", "", DENIED), ("limited", "", DENIED), ("nobody", "", DENIED), ("?", "", UNKNOWN), ("ann", "a b", INVALID)],
 )
-def test_a_build_needs_to_execute_and_to_read_in_its_namespace(fleet: Scheduled, who: str, namespace: str, code: Any) -> None:
+def test_a_build_needs_to_execute_read_and_write_in_its_namespace(fleet: Scheduled, who: str, namespace: str, code: Any) -> None:
     assert fleet.build(who, namespace=namespace).failure()[0] is code
 
 
@@ -74,7 +74,7 @@ def test_whose_token_was_taken_back_is_ended(fleet: Scheduled) -> None:
     worker, build = fleet.worker().joined(), fleet.build()
     build.take("opened")
     del fleet.guard.grants["w"]
-    fleet.guard.grants["ann"] = {"other": ("execute", "read")}
+    fleet.guard.grants["ann"] = {"other": ("execute", "read", "write")}
     fleet.clock.ahead += 15
     assert worker.failure()[0] is UNKNOWN
     assert build.failure()[0] is DENIED

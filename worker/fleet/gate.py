@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import grpc
 
 from cache.server.refusal import Refused, exhausted, refusal_of
-from worker.fleet.rights import may_look, may_somewhere
+from worker.fleet.rights import may_somewhere
 from worker.fleet.service_limits import (
     MAX_BUILD_STREAMS,
     MAX_BUILDS_CALLER,
@@ -24,7 +24,7 @@ from worker.fleet.service_limits import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cache.server.access import Caller, Guard
+    from cache.server.access import Caller, Guard, Scope
     from worker.fleet.outbox import Outbox
 
 Kind = Literal["build", "worker", "watcher"]
@@ -34,6 +34,10 @@ BOUNDS: dict[Kind, tuple[int, int]] = {
     "watcher": (MAX_WATCHERS, MAX_WATCHERS_CALLER),
 }
 """Streams of all, and of one caller."""
+
+
+ALSO: tuple[Scope, ...] = ("read", "write")
+"""Scopes that a build needs beside `execute`."""
 
 
 class _Open(NamedTuple):
@@ -54,9 +58,13 @@ class Gate:
     # who may
 
     def admit_build(self, context: grpc.ServicerContext, namespace: str) -> Caller:
-        """Raises Refused."""
+        """Nothing ties the key of an action to what is executed under it: who has actions executed decides what is
+        kept under a key, as whoever writes does. Raises Refused."""
         caller = self._guard.admit(context, "execute", namespace)
-        return caller if caller.may("read", namespace) else self._guard.admit(context, "read", namespace)
+        for scope in ALSO:
+            if not caller.may(scope, namespace):
+                return self._guard.admit(context, scope, namespace)
+        return caller
 
     def admit_worker(self, context: grpc.ServicerContext) -> Caller:
         """Raises Refused."""
@@ -154,7 +162,7 @@ def check_worker(caller: Caller) -> None:
 
 def check_build(caller: Caller, namespace: str) -> None:
     """Raises Refused."""
-    if not (caller.may("execute", namespace) and may_look(caller, namespace)):
+    if not all(caller.may(scope, namespace) for scope in ("execute", *ALSO)):
         raise _denied(f"{caller.name} may not execute in this namespace any more")
 
 

@@ -60,18 +60,19 @@ class Results:
         if outcome.HasField("result") == outcome.HasField("failure"):
             raise invalid("an outcome is either a result or a failure")
         if outcome.HasField("failure"):
-            self._check_failure(caller, namespace, outcome.failure)
+            self._check_failure(namespace, outcome.failure)
             return done
         result = _checked(outcome.result.SerializeToString())
         layer = result.layer
         names = Names(_text(layer and layer.tar), _text(layer and layer.listing), _text(result.log))
+        self._check_there(namespace, [name for name in names if name])
         message = encode_action_result(Recipe(key), result, names)
         # Beside the result: who made it, and the signature, for those who trust only some.
         message.execution_metadata.auxiliary_metadata.add().Pack(done)
         keep_result(self._core, namespace, "blake3", _action_name(key), message, caller)
         return done
 
-    def _check_failure(self, caller: Caller, namespace: str, failure: pb.Failure) -> None:
+    def _check_failure(self, namespace: str, failure: pb.Failure) -> None:
         texts = (failure.message, failure.hint, *failure.tail)
         too_long = len(failure.tail) > MAX_TAIL or any(len(text) > 10 * MAX_TEXT for text in texts)
         if failure.kind not in KINDS or too_long:
@@ -79,10 +80,11 @@ class Results:
         if failure.log:
             if not _BLOB.fullmatch(failure.log):
                 raise invalid("the log of a failure is named by something that is no digest")
-            self._check_there(caller, namespace, (failure.log,))
+            self._check_there(namespace, (failure.log,))
 
-    def _check_there(self, caller: Caller, namespace: str, names: Sequence[str]) -> None:
-        missing = self._core.shelf.missing(namespace, "blake3", names, caller)
+    def _check_there(self, namespace: str, names: Sequence[str]) -> None:
+        """In the namespace itself: what a worker may read elsewhere is not taken over, for it put all of it here."""
+        missing = self._core.shelf.missing(namespace, "blake3", names)
         if missing:
             raise invalid(f"the outcome names a blob that is missing, {missing[0]}")
 
