@@ -138,11 +138,11 @@ def _text(state: Mapping[str, Any]) -> str:
     busy, slots = (sum(each[name] for each in workers) for name in ("busy", "slots"))
     count = f"{len(workers)} {'worker' if len(workers) == 1 else 'workers'}"
     parts = [f"{count}, {busy} of {slots} slots busy, {state['queue_length']} actions wait\n"]
-    rows = [["WORKER", "STATE", "BUSY", "MEMORY", "PLATFORMS", "DONE", "FAILED", "LAYERS", "WARM", "SINCE", "KEY"]]
+    rows = [["WORKER", "STATE", "BUSY", "MEMORY", "PLATFORMS", "DONE", "FAILED", "WARM", "SINCE", "KEY"]]
     for each in workers:
         rows.append([
             each["name"], each["state"], f"{each['busy']}/{each['slots']}", size_text(each["memory"]),
-            ",".join(each["platforms"]), str(each["done"]), str(each["failed"]), size_text(each["layer_bytes"]),
+            ",".join(each["platforms"]), str(each["done"]), str(each["failed"]),
             f"{each['warm']:.0%}", age_text(max(0.0, state["at"] - each["since"])), each["key"],
         ])  # fmt: skip
     parts.append(table(rows, right=(2, 3, 5, 6, 7, 8)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -99,6 +100,8 @@ class Chaos:
             ran = alone.build(alone.project(dockerfile(shape, self.mark), name=shape), *EPOCH, "--build-arg", "N=alone")
             self._expected[shape] = digest(ran)
             ran.failed(1) if shape == "fails" else ran.ok()
+            if shape != "fails" and not self._expected[shape].startswith("sha256:"):
+                raise Wrong(f"no digest of the image {shape}")
         machines.ready(*machines.names)
 
     def run(self, number: int, only: str = "") -> Run:
@@ -256,6 +259,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()) % 100_000)
     parser.add_argument("--only", default="", help="faults whose name holds this text")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # not before what it made is gone
     reason = why_not()
     if reason:
         sys.stderr.write(f"chaos: {reason}\n")

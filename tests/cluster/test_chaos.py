@@ -54,7 +54,9 @@ def two_stages(token: str) -> str:
 def expected(machines: Machines) -> str:
     """The image of `two_stages`, whose steps' tokens it does not hold."""
     alone = machines.alone()
-    return digest(alone.build(alone.project(two_stages("alone")), *EPOCH).ok())
+    found = digest(alone.build(alone.project(two_stages("alone")), *EPOCH).ok())
+    assert found.startswith("sha256:")
+    return found
 
 
 def with_liar(machines: Machines, lie: str, token: str, *arguments: str) -> list[Ran]:

@@ -50,6 +50,7 @@ def test_twelve_stages_on_four_workers(machines: Machines, tmp_path_factory: pyt
     assert len(places(ran)) == STAGES
     alone = machines.alone()
     local = alone.build(alone.project(wide("x")), *EPOCH).ok()
+    assert digest(local).startswith("sha256:")
     assert digest(ran) == digest(local), "the image is the one that a machine alone makes"
 
     with Machines(tmp_path_factory.mktemp("single"), busybox, workers=1, clients=1) as single:

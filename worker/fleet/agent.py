@@ -161,7 +161,8 @@ class Agent:
                 outgoing.put(pb.WorkerMessage(drain=pb.WorkerMessage.Drain()))
         for lease in leases:
             lease.deliver(outgoing)
-        again = "again" if self._joined else f"with {offer.slots} slots and {bytes_text(offer.memory)}"
+        slots = f"{offer.slots} {'slot' if offer.slots == 1 else 'slots'}"
+        again = "again" if self._joined else f"with {slots} and {bytes_text(offer.memory)}"
         self._joined, self._told = True, ""
         text = f"joined {self._caller.settings.origin} as {offer.name}, {again}"
         self._say(f"{text}, its key is {self._tools.identity.fingerprint}" if again != "again" else text)

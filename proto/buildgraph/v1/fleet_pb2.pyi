@@ -702,7 +702,6 @@ class WorkerState(_message.Message):
     DONE_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
-    LAYER_BYTES_FIELD_NUMBER: _builtins.int
     WARM_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
@@ -716,7 +715,6 @@ class WorkerState(_message.Message):
     """Since it joined."""
     failed: _builtins.int
     since: _builtins.float
-    layer_bytes: _builtins.int
     warm: _builtins.float
     """Of the layers that its actions needed, the share in bytes that it had."""
     key: _builtins.bytes
@@ -738,13 +736,12 @@ class WorkerState(_message.Message):
         done: _builtins.int = ...,
         failed: _builtins.int = ...,
         since: _builtins.float = ...,
-        layer_bytes: _builtins.int = ...,
         warm: _builtins.float = ...,
         key: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy", b"busy", "done", b"done", "failed", b"failed", "key", b"key", "labels", b"labels", "layer_bytes", b"layer_bytes", "memory", b"memory", "name", b"name", "platforms", b"platforms", "since", b"since", "slots", b"slots", "state", b"state", "version", b"version", "warm", b"warm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy", b"busy", "done", b"done", "failed", b"failed", "key", b"key", "labels", b"labels", "memory", b"memory", "name", b"name", "platforms", b"platforms", "since", b"since", "slots", b"slots", "state", b"state", "version", b"version", "warm", b"warm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -994,7 +991,7 @@ class WorkerMessage(_message.Message):
         key: _builtins.bytes
         """Ed25519, 32 bytes."""
         signature: _builtins.bytes
-        """Of the time, when it joined, and its name, by that key: it has the key that it shows."""
+        """Of its name and incarnation, by that key: it has the key that it shows."""
         cordoned: _builtins.bool
         incarnation: _builtins.str
         """Random, made when the worker started: two of one name are told apart."""
