@@ -105,7 +105,7 @@ class TokenGuard:
             kind, _, secret = header.partition(" ")
             if kind.lower() != "bearer" or not secret:
                 raise _unknown("the authorization is no bearer token; send `authorization: Bearer TOKEN`")
-            token = self._tokens.by_secret(secret.strip())
+            token = self._tokens.by_secret(secret.strip()) or self._just_made(secret.strip())
             if token is None:
                 raise _unknown("the token is not known here; ask whoever runs this server for one")
         else:
@@ -152,13 +152,18 @@ class TokenGuard:
 
     # the file
 
-    def _look(self) -> None:
+    def _just_made(self, secret: str) -> tokens.Token | None:
+        """A token that was made since the last look: whoever makes one uses it at once."""
+        self._look(at_once=True)
+        return self._tokens.by_secret(secret)
+
+    def _look(self, *, at_once: bool = False) -> None:
         """Read the file again if it changed."""
         now = time.monotonic()
-        if not self._path or now < self._next_look:
+        if not self._path or (now < self._next_look and not at_once):
             return
         with self._lock:
-            if now < self._next_look:
+            if now < self._next_look and not at_once:
                 return
             self._next_look = now + LOOK_SECONDS
             stamp = _stamp(self._path)

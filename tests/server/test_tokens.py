@@ -278,3 +278,11 @@ def test_a_flood_of_refusals_fills_no_disk(serve: Serve, connect: Connect) -> No
     assert 500 <= len(lines) < 750
     assert sum(line.get("suppressed", 0) for line in lines) + len(lines) >= 790
     assert serving.metric('buildgraph_requests_total{method="UpdateActionResult",status="PERMISSION_DENIED"}') == 801
+
+
+def test_a_token_that_was_just_made_is_good_at_once(serve: Serve, connect: Connect, tmp_path: Path) -> None:
+    store = tmp_path / "served"
+    make_token(store, "--name", "first", "--scope", "read,write")
+    serving = serve()
+    for name in ("second", "third", "fourth"):
+        assert connect(serving, make_token(store, "--name", name, "--scope", "read,write")).put(name.encode())
