@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import grpc
 from buildgraph.v1 import fleet_pb2 as pb
 
-from cache.errors import BuildgraphError
+from cache.errors import BuildgraphError, EnvironmentProblem
 from cache.remote.trouble import trouble
 from cache.size_text import bytes_text
 from worker.fleet.agent_lease import KEEP_SECONDS, AgentLease
@@ -74,8 +74,8 @@ class Agent:
     def run(self) -> bool:
         """Until it has drained; false if it was interrupted. Raises BuildgraphError if it cannot join, or is broken."""
         self._tools.hot.changed = self._layers_changed
-        beat = threading.Thread(target=self._beat, name="beat", daemon=True)
-        connection = threading.Thread(target=self._connect, name="connection", daemon=True)
+        beat = threading.Thread(target=self._guarded, args=(self._beat,), name="beat", daemon=True)
+        connection = threading.Thread(target=self._guarded, args=(self._connect,), name="connection", daemon=True)
         beat.start()
         connection.start()
         while True:
@@ -100,6 +100,14 @@ class Agent:
     def interrupt(self) -> None:
         """Give back what it has. May be called from a signal handler."""
         self._orders.put("interrupt")
+
+    def _guarded(self, loop: Callable[[], None]) -> None:
+        """A thread without which the worker is none: if it ends, so does the worker, and is started again."""
+        try:
+            loop()
+        except Exception as error:  # noqa: BLE001, whatever it is
+            text = f"the worker is broken: {type(error).__name__}: {error}"
+            self._orders.put(EnvironmentProblem(text, hint="start it again; what it had to do others do"))
 
     # the connection
 
