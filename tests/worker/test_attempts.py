@@ -117,7 +117,7 @@ def test_running_out_of_time_is_a_failure_of_the_command() -> None:
 
 
 def test_descendants_are_found_through_generations_and_the_dead_left_out() -> None:
-    script = "sh -c 'sleep 300 & sleep 300 & echo; wait' & sleep 0 & exec 1>&-; exec sleep 300"
+    script = "sleep 0 & sh -c 'sleep 300 & sleep 300 & echo; wait' & exec 1>&-; exec sleep 300"
     process = subprocess.Popen(["/bin/sh", "-c", script], stdout=subprocess.PIPE)
     assert process.stdout is not None
     try:
