@@ -230,7 +230,8 @@ class Builder:
         from compiler.fleet.placing import open_fleet
         from compiler.remote_records import project_name
 
-        self._fleet = open_fleet(self._team.remote, project_name(session.project))
+        name, insists = project_name(session.project), self._choice.local_slots == 0
+        self._fleet = open_fleet(self._team.remote, name, insists=insists)
         return self._fleet
 
     def _executor(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 import grpc
@@ -19,6 +20,7 @@ from compiler.fleet.trust import Trust
 from compiler.fresh import is_expired, no_cache
 from compiler.progress.events import Placed, Waiting
 from compiler.records import medians
+from worker.fleet.limits import NOBODY_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,6 +41,8 @@ MOST_AT_ONCE = 256
 """Steps of one build that are under way at the same time; each has a thread here, which mostly waits."""
 LEAST_AT_ONCE = 64
 """The same for a small fleet: it may grow, and what the scheduler knows of it can place better."""
+LOOK_SECONDS = 0.5
+"""Between two looks whether workers have come."""
 
 
 class ServerShelf:
@@ -84,25 +88,33 @@ class Fleet:
         self._link.close()
 
 
-def open_fleet(remote: RemoteCache, project: str) -> Fleet | None:
-    """The fleet of a server that was contacted; None if it has none, or none for us."""
+def open_fleet(remote: RemoteCache, project: str, *, insists: bool = False) -> Fleet | None:
+    """The fleet of a server that was contacted; None if it has none, or none for us.
+
+    insists: nothing is to run on this machine. Then a fleet without workers is waited for a while: they may be coming
+    back to a server that was just started.
+    """
     client, namespace = remote.client, remote.settings.write
     # What a worker made is read where it was written to.
     if client is None or not client.can.is_ours or client.can.function != "blake3":
         return None
     if namespace is None or namespace not in remote.settings.reads or not _may_execute(client, namespace):
         return None
-    opening = fleet_pb2.OpenBuild(
-        version=VERSION, build=os.urandom(16).hex(), instance_name=namespace, project=project
-    )  # fmt: skip
-    link = Link(client, opening)
-    opened = link.open()
-    if opened is None:
-        return None
-    if not opened.workers:
+    until = time.monotonic() + (NOBODY_SECONDS if insists else 0.0)
+    while True:
+        opening = fleet_pb2.OpenBuild(
+            version=VERSION, build=os.urandom(16).hex(), instance_name=namespace, project=project
+        )  # fmt: skip
+        link = Link(client, opening)
+        opened = link.open()
+        if opened is None:
+            return None
+        if opened.workers:
+            return Fleet(link, opened.slots, remote, client, namespace)
         link.close()
-        return None
-    return Fleet(link, opened.slots, remote, client, namespace)
+        if time.monotonic() >= until:
+            return None
+        time.sleep(LOOK_SECONDS)
 
 
 def _may_execute(client: Client, namespace: str) -> bool:

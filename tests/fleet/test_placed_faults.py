@@ -131,3 +131,13 @@ def test_a_worker_that_is_stopped_gives_back_what_it_has(cluster: Cluster) -> No
     assert codes == [130]
     assert places(ran) == {"1.1": victim.other}
     assert ran.output("1.1")[-2:] == ["begun", "done"]
+
+
+def test_a_build_that_runs_nothing_here_waits_for_workers_that_are_coming(cluster: Cluster) -> None:
+    client = cluster.client()
+    context = client.project(f"{BASE}\nRUN echo late\n")
+    joining = threading.Timer(3, lambda: cluster.join("w1"))
+    joining.start()
+    ran = cluster.build(client, context, *HERE).ok()
+    joining.join()
+    assert places(ran) == {"1.1": "w1"}
