@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import socket
 import subprocess
-import time
 import uuid
 from typing import TYPE_CHECKING
 
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
 LOCAL = "local"
 """The instance of casd's own cache, if it has a remote."""
 PIECE = 1 << 20
-STARTS = 3
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 
 
 class Casd:
@@ -38,39 +36,26 @@ class Casd:
                 where = "{}:{}".format(*free.getsockname())
             self.url = f"grpc://{where}"
         self._log = directory / "log"
-        self._command = [str(program), f"--bind={where}", "--log-level=info", *arguments, str(directory / "cache")]
+        command = [str(program), f"--bind={where}", "--log-level=info", *arguments, str(directory / "cache")]
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        self._channel = grpc.insecure_channel(where)
         try:
-            self._start()
+            # Its log does not always say that it listens.
+            grpc.channel_ready_future(self._channel).result(START_SECONDS)
         except BaseException:
             self.end()
             raise
-        self._channel = grpc.insecure_channel(where)
         self._streams = bytestream_pb2_grpc.ByteStreamStub(self._channel)
         self.actions = remote_execution_pb2_grpc.ActionCacheStub(self._channel)
         self.cas = remote_execution_pb2_grpc.ContentAddressableStorageStub(self._channel)
-
-    def _start(self) -> None:
-        """On a machine with much else to do it stays silent for ever now and then, and works when it is started again."""
-        for attempt in range(STARTS):
-            with self._log.open("w") as log:
-                self._process = subprocess.Popen(self._command, stdout=log, stderr=subprocess.STDOUT)
-            until = time.monotonic() + START_SECONDS
-            while time.monotonic() < until or attempt == STARTS - 1:
-                if "Server listening" in self.said:
-                    return
-                assert self._process.poll() is None, self.said
-                assert time.monotonic() < until + START_SECONDS, self.said
-                time.sleep(0.02)
-            self._process.kill()
-            self._process.wait(30)
 
     @property
     def said(self) -> str:
         return self._log.read_text()
 
     def end(self) -> None:
-        if hasattr(self, "_channel"):
-            self._channel.close()
+        self._channel.close()
         self._process.terminate()
         self._process.wait(30)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from program import Ran
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
-RUNS = int(os.environ.get("BUILDGRAPH_CHAOS_RUNS", "200"))
+RUNS = int(os.environ.get("BUILDGRAPH_CHAOS_RUNS", "40"))
 SEED = int(os.environ.get("BUILDGRAPH_CHAOS_SEED", "7"))
 SMALL_DISK = 96 << 20
 LIES = 3
