@@ -90,6 +90,11 @@ class Caller:
                     time.sleep(_pause(number, error.code()))
                     continue
                 raise self.failed(error) from None
+            if answer is None:
+                # What came could not be read, and gRPC says nothing of it.
+                if number < tries:
+                    continue
+                raise RemoteTrouble(f"the remote {self.settings.origin} gave an answer that cannot be read")
             self._failures = 0
             return answer
         raise AssertionError("the last try returns or raises")

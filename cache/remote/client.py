@@ -92,6 +92,8 @@ class Client:
             raise RemoteTrouble(f"the remote {settings.origin} names blobs neither by BLAKE3 nor by SHA256")
         try:
             said = hello.result()
+            if said is None:  # what came could not be read
+                raise RemoteTrouble(f"the remote {settings.origin} gave an answer that cannot be read")
         except grpc.RpcError as error:
             found = trouble(error, settings)
             if not isinstance(found, Unsupported):
@@ -128,7 +130,7 @@ class Client:
                     raise said
                 if found is None and error is None:
                     found = sent[name].result()
-                elif found is None:
+                if found is None:
                     found = self.caller.call(get, request, seconds=CONNECT_SECONDS, tries=1)
             except Denied as denied:
                 self.denied[name] = denied
@@ -208,7 +210,8 @@ class Client:
             for name in now:
                 try:
                     try:
-                        yield name, sent[name].result()
+                        found = sent[name].result()
+                        yield name, self.caller.call(method, requests[name]) if found is None else found
                     except grpc.RpcError as error:
                         if missing_is_fine and error.code() is grpc.StatusCode.NOT_FOUND:
                             continue
