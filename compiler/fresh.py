@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from compiler.graph import ROOTFS, ImageSource
-from compiler.grounds import is_complete
+from compiler.grounds import Filesystems, is_complete
 from compiler.needs import needed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from cache.recipe import Ground
     from cache.result import Layer, Result
@@ -48,6 +49,7 @@ def known_results(
     contradicted: set[str] = set()
     anew: set[str] = set()
     claims: dict[str, str] = {}
+    filesystems = Filesystems()
     for node in graph:
         result = found.get(node.id)
         if result is not None and is_expired(node, result, now):
@@ -56,11 +58,13 @@ def known_results(
         elif no_cache(node, options) or not anew.isdisjoint(node.inputs):
             anew.add(node.id)
         elif result is not None:
-            if _holds(graph, node, lookup.grounds.get(node.id, ()), results, grounds, claims):
+            layers = partial(layers_of, graph, results=results)
+            if _holds(node, lookup.grounds.get(node.id, ()), filesystems, claims, partial(grounds.hold, layers=layers)):
                 results[node.id] = result
             else:
                 contradicted.add(node.id)
                 anew.add(node.id)
+        filesystems.note(node, results.get(node.id))
     provisional = _provisional(graph, results, lookup)
     while strict and provisional:
         for node in graph:
@@ -72,21 +76,22 @@ def known_results(
 
 
 def _holds(
-    graph: Graph,
     node: Node,
     recorded: tuple[Ground, ...],
-    results: Mapping[str, Result],
-    grounds: Grounds,
+    filesystems: Filesystems,
     claims: dict[str, str],
+    look: Callable[[Node, Ground], bool],
 ) -> bool:
     """claims: what others among the known results were made from, by the input; added to. Two that were made from
-    different outcomes of a stage must not meet in one image, though nobody has that stage any more."""
+    different outcomes of a stage must not meet in one image, though nobody has that stage any more. look: whether an
+    input with other layers still is what the step saw in it."""
     for ground in recorded:
         name = node.inputs[ground.number] if ground.number < len(node.inputs) else ""
         if not name:
             return False
-        if is_complete(graph, name, results):
-            if not grounds.hold(node, ground, lambda given: layers_of(graph, given, results)):
+        now = filesystems.fingerprint(name)
+        if now:
+            if now != ground.layers and not look(node, ground):
                 return False
         elif ground.number != ROOTFS and claims.setdefault(name, ground.layers) != ground.layers:
             return False

@@ -48,6 +48,7 @@ class Keys:
         self._fixed: dict[str, dict[str, Any]] = {}
         self._digests: dict[str, list[tuple[str, int]]] = {}
         self._lists: dict[str, list[Listed] | None] = {}
+        self._seen: dict[tuple[str, int], Any] = {}
 
     def recipe(self, node_id: str) -> str:
         """The recipe key. Raises DefinitionError for a source path that is not in its context."""
@@ -136,6 +137,14 @@ class Keys:
         """Whether an input is files from outside, which the recipe key counts as they are."""
         return self._tree_at(node, number) is not None
 
+    def seen(self, node: Node, number: int) -> Any:
+        """The `facts` of an input, as they were when `content` was asked last."""
+        return self._seen[node.id, number]
+
+    def _seen_of(self, node: Node, number: int, facts: Any) -> Any:
+        self._seen[node.id, number] = facts
+        return facts
+
     def facts(
         self, node: Node, number: int, layers: Callable[[str], Sequence[Layer]], library: LayerLibrary
     ) -> Any:
@@ -222,14 +231,16 @@ class Keys:
             parts: dict[str, Any] = {
                 "rootfs": [layer.content for layer in layers(node.inputs[ROOTFS])],
                 "sources": [
-                    digest or self._mounted(node, number, operation, layers, library)
+                    digest or self._seen_of(node, number, self._mounted(node, number, operation, layers, library))
                     for digest, number in self._sources(node)
                 ],
             }
+            self._seen_of(node, ROOTFS, None)
         else:
             rootfs = library.rootfs(layers(node.inputs[ROOTFS]))
             if isinstance(operation, MakeDirectory):
                 parts = at(node, "", lambda: directory_facts(operation, rootfs))
+                self._seen_of(node, ROOTFS, _plain(parts))
             else:
                 assert isinstance(operation, Copy)
                 trees = {
@@ -238,6 +249,12 @@ class Keys:
                     if number != ROOTFS
                 }
                 parts = at(node, "", lambda: copy_facts(operation, trees, rootfs))
+                digests = list(zip(operation.sources, parts["sources"], strict=True))
+                for number in trees:
+                    taken = [digest for each, digest in digests if isinstance(each, Pattern) and each.input == number]
+                    self._seen_of(node, number, taken)
+                below = {name: fact for name, fact in parts.items() if name != "sources"}
+                self._seen_of(node, ROOTFS, _plain(below))
         self.recipe(node.id)
         parts = {**parts, **self._fixed[node.id]}
         return encoding.key("content", _plain(parts))

@@ -19,7 +19,7 @@ from compiler.progress.events import Ended, Reporter, Task, Warned
 from compiler.progress.open import MODES, open_reporter
 from compiler.progress.rawjson import RawJsonReporter
 from compiler.remote_cache import LayerGone, RemoteCache
-from compiler.trace.otel import ENDPOINTS
+from compiler.trace.endpoints import ENDPOINTS
 
 if TYPE_CHECKING:
     import argparse
