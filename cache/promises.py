@@ -54,6 +54,11 @@ class Promise(NamedTuple):
     origin: Origin
     names: Names
 
+    @property
+    def diff_id(self) -> str:
+        """Of its layer, "" for none."""
+        return "" if self.result.layer is None else self.result.layer.diff_id
+
     def encode(self, now: float) -> bytes:
         value = {
             "at": int(now), "from": list(self.origin), "names": list(self.names), "result": self.result.to_json()
@@ -217,7 +222,7 @@ class Promises:
             if refuse:
                 self._refused.add(diff_id)
             content = self._layers.pop(diff_id, "")
-            gone = {key for key, promise in self._contents.items() if _has(promise, diff_id)} | {content} - {""}
+            gone = {key for key, promise in self._contents.items() if promise.diff_id == diff_id} | {content} - {""}
             self._lost_results |= gone
             recipes = [key for key, value in self._recipes.items() if content_in(value) in gone]
             for key in gone:
@@ -237,10 +242,6 @@ class Promises:
         with self._lock:
             new, self._new = self._new, {}
         return Batch(records=tuple(("promised", key, value) for key, value in new.items()))
-
-
-def _has(promise: Promise, diff_id: str) -> bool:
-    return promise.result.layer is not None and promise.result.layer.diff_id == diff_id
 
 
 def trim(store: LmdbStore) -> None:

@@ -18,7 +18,7 @@ from worker.library import LayerLibrary
 from worker.operation import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from cache.promises import Promise
     from cache.result import Layer, Result
@@ -101,7 +101,7 @@ class TeamBuild:
         for diff_id in lost:
             self.library.forget(diff_id)
         for session in sessions:
-            for content in [key for key, promise in session.lookup.promised.items() if _has(promise, lost)]:
+            for content in [key for key, promise in session.lookup.promised.items() if promise.diff_id in lost]:
                 del session.lookup.promised[content]
         return bool(lost)
 
@@ -225,10 +225,6 @@ class TeamBuild:
 def _image_of(session: Session) -> Sequence[Layer]:
     """The layers of the image, all of whose steps are known."""
     return layers_of(session.graph, session.graph.target, session.known().results)
-
-
-def _has(promise: Promise, diff_ids: Collection[str]) -> bool:
-    return promise.result.layer is not None and promise.result.layer.diff_id in diff_ids
 
 
 def _image_layers(session: Session) -> Iterator[Layer]:

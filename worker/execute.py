@@ -16,8 +16,9 @@ from worker.action import CommandFailed
 from worker.attempts import attempts
 from worker.copy import plan_copy, plan_directory
 from worker.copy_write import write_plan
+from worker.earlier import earlier_layer, output_key
 from worker.maker import maker
-from worker.operation import Copy, MakeDirectory, Run, key_form
+from worker.operation import Copy, MakeDirectory, Run
 from worker.output import Output
 from worker.run import Machine, Runner, RunScratch
 from worker.variation import variation
@@ -128,17 +129,12 @@ class Executor:
 
     def _earlier(self, action: Action, layer: Layer, batch: Batch, now: float) -> tuple[Layer, Batch, float]:
         """The layer that the same operation made before, if it said the same, and when: image digests then stay put."""
-        key = encoding.key("output", [key_form(action.operation), layer.content])
-        record = self._store.get("outputs", key)
-        if record is not None:
-            # One that cannot be read, or of which something is gone, is as good as none.
-            with contextlib.suppress(*encoding.UNREADABLE):
-                *fields, created = encoding.parse(record)
-                earlier = Layer.from_json(fields)
-                blobs = [blob for blob in (earlier.tar, earlier.listing) if blob is not None]
-                if len(blobs) == 2 and all(map(self._store.has_blob, blobs)):
-                    row: tuple[Table, str, bytes] = ("layers", earlier.diff_id, encoding.canonical(earlier.to_json()))
-                    return earlier, Batch(records=(row,), needs=tuple(blobs)), float(created)
+        key = output_key(action.operation, layer.content)
+        earlier = earlier_layer(self._store, key)
+        if earlier is not None:
+            known = earlier.layer
+            row: tuple[Table, str, bytes] = ("layers", known.diff_id, encoding.canonical(known.to_json()))
+            return known, Batch(records=(row,), needs=earlier.blobs), earlier.created
         mine: tuple[Table, str, bytes] = ("outputs", key, encoding.canonical([*layer.to_json(), now]))
         return layer, batch._replace(records=(*batch.records, mine)), now
 

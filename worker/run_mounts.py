@@ -155,8 +155,7 @@ class RunMounts:
         agent = self._order.agents.get(mount.id)
         if agent is None:
             if mount.required:
-                hint = f"pass it with --ssh {mount.id}, or --ssh {mount.id}=SOCKET"
-                raise EnvironmentProblem(f"the ssh agent {mount.id!r} is required", hint=hint)
+                raise not_given(mount)
             return
         path = self._library.store.scratch("agent")
         self._held.callback(forward(agent, path, mount.mode, mount.uid, mount.gid))
@@ -167,9 +166,7 @@ class RunMounts:
         value = self._order.secrets.get(mount.id)
         if value is None:
             if mount.required:
-                raise EnvironmentProblem(
-                    f"the secret {mount.id!r} is required", hint=f"pass it with --secret id={mount.id},src=FILE"
-                )
+                raise not_given(mount)
             return
         if mount.env:
             self.variables[mount.env] = value.decode("utf-8", "surrogateescape")
@@ -178,6 +175,15 @@ class RunMounts:
             self.files[name] = BundleFile(value, mount.mode, mount.uid, mount.gid)
             target = real_target(self._rootfs, mount.target)
             self._add(mount.target, False, Bind(f"{self._bundle}/{name}", target, True))
+
+
+def not_given(mount: Mount) -> EnvironmentProblem:
+    """Of a secret or an ssh agent that a RUN requires."""
+    if mount.type == "ssh":
+        hint = f"pass it with --ssh {mount.id}, or --ssh {mount.id}=SOCKET"
+        return EnvironmentProblem(f"the ssh agent {mount.id!r} is required", hint=hint)
+    hint = f"pass it with --secret id={mount.id},src=FILE"
+    return EnvironmentProblem(f"the secret {mount.id!r} is required", hint=hint)
 
 
 def _missing(mount: Mount, tree: Tree) -> DefinitionError:

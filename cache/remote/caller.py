@@ -57,10 +57,9 @@ class Caller:
         settings = self.settings
         if not settings.tls:
             return grpc.insecure_channel(settings.target, _OPTIONS)
+        ca, key, certificate = map(_read, (settings.ca, settings.key, settings.certificate))
         _check_certificates(settings)
-        credentials = grpc.ssl_channel_credentials(
-            _read(settings.ca), _read(settings.key), _read(settings.certificate)
-        )
+        credentials = grpc.ssl_channel_credentials(ca, key, certificate)
         return grpc.secure_channel(settings.target, credentials, _OPTIONS)
 
     def call(
@@ -130,8 +129,6 @@ def _check_certificates(settings: RemoteSettings) -> None:
         return
     import ssl
 
-    for path in (settings.ca, settings.certificate, settings.key):
-        _read(path)
     try:
         context = ssl.create_default_context(cafile=settings.ca or None)
     except (ssl.SSLError, ValueError):

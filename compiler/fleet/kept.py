@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from typing import TYPE_CHECKING
 
 from cache import encoding
 from cache.recipe import Recipe
-from cache.result import Layer
 from cache.store import Batch
-from worker.operation import key_form
+from worker.earlier import earlier_layer, output_key
 
 if TYPE_CHECKING:
     from cache.digest import Digest
@@ -47,25 +45,19 @@ def keep_earlier(remote: RemoteCache, action: Action, promise: Promise, log: byt
     such layer here."""
     result, store = promise.result, remote.store
     assert result.layer is not None
-    record = store.get("outputs", encoding.key("output", [key_form(action.operation), result.layer.content]))
-    if record is None:
+    earlier = earlier_layer(store, output_key(action.operation, result.layer.content))
+    if earlier is None or earlier.layer.content != result.layer.content:
         return None
-    with contextlib.suppress(*encoding.UNREADABLE):
-        *fields, created = encoding.parse(record)
-        earlier, made = Layer.from_json(fields), float(created)
-        blobs = tuple(blob for blob in (earlier.tar, earlier.listing) if blob is not None)
-        if len(blobs) < 2 or earlier.content != result.layer.content or not all(map(store.has_blob, blobs)):
+    if result.log is not None and log is None:
+        log = remote.read_log(promise)
+        if log is None:
             return None
-        if result.log is not None and log is None:
-            log = remote.read_log(promise)
-            if log is None:
-                return None
-        found = result._replace(layer=earlier, created=made)
-        rows = (
-            ("layers", earlier.diff_id, encoding.canonical(earlier.to_json())),
-            ("results", action.key, encoding.canonical(found.to_json())),
-        )
-        logs = {result.log: log} if result.log is not None and log is not None else {}
-        store.submit(Batch(blobs=logs, records=rows, needs=blobs))  # type: ignore[arg-type]  # a table's name is a literal
-        return found
-    return None
+    layer = earlier.layer
+    found = result._replace(layer=layer, created=earlier.created)
+    rows = (
+        ("layers", layer.diff_id, encoding.canonical(layer.to_json())),
+        ("results", action.key, encoding.canonical(found.to_json())),
+    )
+    logs = {result.log: log} if result.log is not None and log is not None else {}
+    store.submit(Batch(blobs=logs, records=rows, needs=earlier.blobs))  # type: ignore[arg-type]  # a table's name is a literal
+    return found

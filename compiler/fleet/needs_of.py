@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from cache.errors import EnvironmentProblem
 from cache.platform import Platform
 from cache.store import MOUNTS
 from worker.cache_mounts import mount_key
 from worker.fleet.limits import UNKNOWN_SECONDS
 from worker.operation import Run
+from worker.run_mounts import not_given
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
     from buildgraph.v1 import fleet_pb2
 
@@ -36,13 +36,10 @@ def stays_here(operation: Run, store_directory: str, local_slots: int | None) ->
 def check_given(operation: Run, order: Order) -> None:
     """That the build was given the secrets and agents that a RUN cannot do without: no worker can help it otherwise.
     Raises EnvironmentProblem, as executing it here would."""
+    given: Mapping[str, Container[str]] = {"secret": order.secrets, "ssh": order.agents}
     for mount in operation.mounts:
-        if mount.required and mount.type == "secret" and mount.id not in order.secrets:
-            hint = f"pass it with --secret id={mount.id},src=FILE"
-            raise EnvironmentProblem(f"the secret {mount.id!r} is required", hint=hint)
-        if mount.required and mount.type == "ssh" and mount.id not in order.agents:
-            hint = f"pass it with --ssh {mount.id}, or --ssh {mount.id}=SOCKET"
-            raise EnvironmentProblem(f"the ssh agent {mount.id!r} is required", hint=hint)
+        if mount.required and mount.type in given and mount.id not in given[mount.type]:
+            raise not_given(mount)
 
 
 def needs_of(action: Action, seconds: float | None, critical: float) -> fleet_pb2.Needs:

@@ -9,10 +9,6 @@ if TYPE_CHECKING:
 
     from buildgraph.v1 import fleet_pb2
 
-LEASE = "buildgraph.v1 lease"
-OUTCOME = "buildgraph.v1 outcome"
-"""First parts of what workers sign."""
-
 
 class Distrusted(Exception):
     """What came is not used; the text says why."""
@@ -28,8 +24,10 @@ class Trust:
     def check_lease(self, started: fleet_pb2.ActionStarted) -> None:
         """That whoever gets our secrets is the worker that it says, and one of ours. Raises Distrusted."""
         self._check_key(started.worker_key, started.worker)
-        parts = [LEASE, started.lease, started.seal_key.hex()]
-        self._check(started.worker_key, started.signature, parts, f"the lease of {started.worker}")
+        from worker.fleet.signed_texts import lease_text
+
+        text = lease_text(started.lease, started.seal_key)
+        self._check(started.worker_key, started.signature, text, f"the lease of {started.worker}")
 
     def check_outcome(self, done: fleet_pb2.ActionDone) -> None:
         """That the worker said so. One without a signature comes from the cache, which is believed as it always is,
@@ -40,9 +38,10 @@ class Trust:
                 raise Distrusted("the result is signed by nobody, and only results of trusted workers are used")
             return
         self._check_key(outcome.worker_key, done.worker)
-        said = outcome.result if outcome.HasField("result") else outcome.failure
-        parts = [OUTCOME, self._namespace, done.key, said.SerializeToString(deterministic=True).hex()]
-        self._check(outcome.worker_key, outcome.signature, parts, f"the result of {done.worker}")
+        from worker.fleet.signed_texts import outcome_text
+
+        text = outcome_text(self._namespace, done.key, outcome)
+        self._check(outcome.worker_key, outcome.signature, text, f"the result of {done.worker}")
 
     def _check_key(self, key: bytes, worker: str) -> None:
         from worker.fleet.identity import fingerprint

@@ -25,8 +25,8 @@ from cache.result import Layer, Result
 from cache.server.server import Server
 from cache.wire import encode_result
 from worker.fleet.identity import Identity
-from worker.fleet.results import outcome_text
 from worker.fleet.service import FleetService
+from worker.fleet.signed_texts import outcome_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -27,8 +27,8 @@ from cache.digest import Digest
 from cache.wire import decode_result
 from tests.cache.layers import needs_root
 from worker.fleet.identity import fingerprint, verify
-from worker.fleet.results import outcome_text
 from worker.fleet.sealing import ClientSeal
+from worker.fleet.signed_texts import outcome_text
 from worker.operation import Mount
 from worker.process_tree import descendants
 

@@ -17,7 +17,7 @@ from cache.remote.trouble import trouble
 from cache.size_text import bytes_text
 from worker.fleet.agent_lease import KEEP_SECONDS, AgentLease
 from worker.fleet.agent_stream import VERSION, AgentStream
-from worker.fleet.publishing import HELLO
+from worker.fleet.signed_texts import hello_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -152,7 +152,7 @@ class Agent:
             version=VERSION, name=offer.name, program=offer.program, slots=offer.slots, memory=offer.memory,
             platforms=offer.platforms, features=offer.features, labels=offer.labels,
             layers=self._tools.hot.diff_ids()[:MOST_TOLD], caches=caches, key=identity.public,
-            signature=identity.sign((HELLO, offer.name, self._incarnation)), leases=leases, cordoned=offer.cordoned,
+            signature=identity.sign(hello_text(offer.name, self._incarnation)), leases=leases, cordoned=offer.cordoned,
             incarnation=self._incarnation,
         )  # fmt: skip
 

@@ -18,7 +18,7 @@ from worker.fleet.action_body import decode_body
 from worker.fleet.agent_line import WorkerLine
 from worker.fleet.agent_log import FLUSH_SECONDS, LogFeed
 from worker.fleet.foreign import isolated, without_secrets
-from worker.fleet.publishing import LEASE
+from worker.fleet.signed_texts import lease_text
 from worker.operation import Run
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ class AgentLease:
 
     def _say_started(self) -> None:
         key = self._line.seal_key
-        signature = self._tools.identity.sign((LEASE, self.id, key.hex()))
+        signature = self._tools.identity.sign(lease_text(self.id, key))
         started = pb.WorkerMessage.LeaseStarted(lease=self.id, seal_key=key, signature=signature)
         with self._lock:
             self._started = pb.WorkerMessage(started=started)

@@ -9,6 +9,7 @@ from buildgraph.v1 import fleet_pb2 as pb
 from cache.remote.writing import Outgoing
 from cache.wire import encode_result
 from worker.action import TimedOut
+from worker.fleet.signed_texts import outcome_text
 
 if TYPE_CHECKING:
     from cache.digest import Digest
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
     from worker.fleet.identity import Identity
     from worker.fleet.remotes import Remotes
 
-HELLO = "buildgraph.v1 hello"
-LEASE = "buildgraph.v1 lease"
-OUTCOME = "buildgraph.v1 outcome"
-"""First parts of what a worker signs."""
 MAX_TEXT = 8_000
 """Characters of a message, or of a line of a tail, that others take."""
 
@@ -63,9 +60,8 @@ class Publishing:
             self._remotes.of(namespace).writer.put(namespace, outgoing)
 
     def _signed(self, namespace: str, key: str, outcome: pb.Outcome) -> pb.Outcome:
-        said = outcome.failure if outcome.HasField("failure") else outcome.result
-        parts = (OUTCOME, namespace, key, said.SerializeToString(deterministic=True).hex())
-        outcome.signature, outcome.worker_key = self._identity.sign(parts), self._identity.public
+        outcome.signature = self._identity.sign(outcome_text(namespace, key, outcome))
+        outcome.worker_key = self._identity.public
         return outcome
 
 

@@ -32,12 +32,6 @@ KINDS = ("command", "timeout", "definition")
 _BLOB = re.compile(r"[0-9a-f]{64}/[0-9]{1,13}")
 
 
-def outcome_text(namespace: str, key: str, outcome: pb.Outcome) -> tuple[str, ...]:
-    """What a worker signs of an outcome."""
-    ended = outcome.failure if outcome.HasField("failure") else outcome.result
-    return "buildgraph.v1 outcome", namespace, key, ended.SerializeToString(deterministic=True).hex()
-
-
 class Results:
     """May be used by several threads at once."""
 

@@ -10,7 +10,7 @@ from buildgraph.v1 import fleet_pb2 as pb
 from cache.server.refusal import refusal_of
 from worker.fleet.events import Finished
 from worker.fleet.identity import verify
-from worker.fleet.results import outcome_text
+from worker.fleet.signed_texts import outcome_text
 
 if TYPE_CHECKING:
     from worker.fleet.desk import Desk

@@ -22,6 +22,7 @@ from worker.fleet.parties import WorkerParty
 from worker.fleet.relay import from_worker
 from worker.fleet.rights import WorkerLabels, changed, may_take
 from worker.fleet.service_limits import MAX_LOG_PIECE, VERSION
+from worker.fleet.signed_texts import hello_text, lease_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +53,7 @@ class WorkerStream:
         if first is None or not first.HasField("hello"):
             raise invalid("the first message of a worker is its hello")
         hello = checked_hello(first.hello)
-        if not verify(hello.key, first.hello.signature, ("buildgraph.v1 hello", hello.name, hello.incarnation)):
+        if not verify(hello.key, first.hello.signature, hello_text(hello.name, hello.incarnation)):
             raise _denied("the hello is not signed by the key that it shows")
 
         def still(now: Caller) -> None:
@@ -203,8 +204,8 @@ class WorkerStream:
 
     def _started(self, party: WorkerParty, started: pb.WorkerMessage.LeaseStarted) -> None:
         desk = self._desk
-        parts = ("buildgraph.v1 lease", started.lease, started.seal_key.hex())
-        signed = len(started.seal_key) == 32 and verify(party.hello.key, started.signature, parts)
+        text = lease_text(started.lease, started.seal_key)
+        signed = len(started.seal_key) == 32 and verify(party.hello.key, started.signature, text)
         with desk.lock:
             lease = desk.leases.get(started.lease)
             if lease is None or lease.worker != party.name or desk.workers.get(party.name) is not party:

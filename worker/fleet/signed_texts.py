@@ -1,0 +1,22 @@
+"""What workers sign: the same parts for who signs, for the scheduler that lets them in, and for builds that check."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from buildgraph.v1 import fleet_pb2 as pb
+
+
+def hello_text(name: str, incarnation: str) -> tuple[str, ...]:
+    return "buildgraph.v1 hello", name, incarnation
+
+
+def lease_text(lease: str, seal_key: bytes) -> tuple[str, ...]:
+    return "buildgraph.v1 lease", lease, seal_key.hex()
+
+
+def outcome_text(namespace: str, key: str, outcome: pb.Outcome) -> tuple[str, ...]:
+    """outcome: with either a result or a failure; of one that has both, what builds would use counts: the result."""
+    ended = outcome.result if outcome.HasField("result") else outcome.failure
+    return "buildgraph.v1 outcome", namespace, key, ended.SerializeToString(deterministic=True).hex()
