@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from html import escape, unescape
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.browser import CHROMIUM, browse
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from program import Program
 
-CHROMIUM = shutil.which("chromium")
 EVIL = "</script><script>document.title='evil'</script>"
 LONG = "averylongwordwithoutanybreakinit" * 8
 DOCKERFILE = f"""FROM busybox AS low
@@ -69,20 +68,6 @@ document.addEventListener("load", (event) => {
 WIDTHS = (80, 700, 1280)
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")]
-
-
-def browse(directory: Path, url: str, *arguments: str) -> tuple[str, list[str]]:
-    """What the browser prints, and its console's lines."""
-    assert CHROMIUM is not None
-    done = subprocess.run(
-        [
-            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
-            "--enable-logging=stderr", f"--user-data-dir={directory / 'profile'}", *arguments, url,
-        ],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
 def probed(directory: Path, page: str) -> tuple[list[dict[str, Any]], list[str]]:

@@ -75,6 +75,7 @@ class Bench:
         self.context.mkdir()
         self._files: Tree = {}
         self._clock = _Clock()
+        self._image_layers: dict[object, Layer] = {}
 
     def write_context(self, files: Tree) -> None:
         """Have just these files in the context; those that stay as they are stay untouched."""
@@ -96,7 +97,13 @@ class Bench:
         self._files = dict(files)
 
     def image_layer(self, tree: Tree) -> Layer:
-        """A layer as one of an image, in the store."""
+        """A layer as one of an image, in the store; each once."""
+        key = model_tree.frozen(tree)
+        if key not in self._image_layers:
+            self._image_layers[key] = self._write_layer(tree)
+        return self._image_layers[key]
+
+    def _write_layer(self, tree: Tree) -> Layer:
         library = LayerLibrary(self.store, Images(self.store))
         layer, batch = library.write_layer(lambda fd: _write(tree, fd, 0))
         self.store.commit(batch)

@@ -16,13 +16,12 @@ from compiler.options import BuildOptions
 from tests.compiler.cache_model import Model
 from tests.compiler.graphs import AMD64
 from tests.compiler.made_up import BELOW, NAMES_ONLY, TTL, VERSIONS, Definition, copies, definitions, edit, givers
-from tests.compiler.model_tree import Tree, frozen, with_folders
+from tests.compiler.model_tree import with_folders
 from tests.compiler.pretended import Bench
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cache.result import Layer
 
 OPTIONS = BuildOptions(AMD64)
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -37,18 +36,11 @@ class Trial:
     def __init__(self, directory: Path) -> None:
         self.bench = Bench(directory)
         self.model = Model()
-        self._image_layers: dict[object, Layer] = {}
-
-    def _image_layer(self, tree: Tree) -> Layer:
-        key = frozen(tree)
-        if key not in self._image_layers:
-            self._image_layers[key] = self.bench.image_layer(tree)
-        return self._image_layers[key]
 
     def build(self, made: Definition, options: BuildOptions = OPTIONS, jobs: int = 1) -> list[str]:
         """Build and compare with the model; what ran."""
         self.bench.write_context(made.files)
-        graph = made.graph(self._image_layer)
+        graph = made.graph(self.bench.image_layer)
         note(f"build {made}, {options.no_cache=}, {options.no_cache_stages=}")
         expected = self.model.expect(graph, made.images(), with_folders(made.files), options)
         observed = self.bench.build(graph, options, made.file, jobs)

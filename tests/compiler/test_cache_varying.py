@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
@@ -13,28 +13,18 @@ from compiler.graph import ROOTFS, ContextSource, Graph, ImageSource, Node
 from tests.compiler import model_tree
 from tests.compiler.cache_model import _layer
 from tests.compiler.made_up import Definition, definitions
-from tests.compiler.model_tree import Tree, frozen, with_folders
+from tests.compiler.model_tree import Tree, with_folders
 from tests.compiler.pretended import OTHERWISE, Bench, Observed
 from tests.compiler.test_cache_model import CHECKED, MEMORY, OPTIONS
-
-if TYPE_CHECKING:
-    from cache.result import Layer
 
 
 class Trial:
     def __init__(self, directory: Path) -> None:
         self.bench = Bench(directory, varying=True)
-        self._image_layers: dict[object, Layer] = {}
-
-    def _image_layer(self, tree: Tree) -> Layer:
-        key = frozen(tree)
-        if key not in self._image_layers:
-            self._image_layers[key] = self.bench.image_layer(tree)
-        return self._image_layers[key]
 
     def build(self, made: Definition) -> Observed:
         self.bench.write_context(made.files)
-        graph = made.graph(self._image_layer)
+        graph = made.graph(self.bench.image_layer)
         observed = self.bench.build(graph, OPTIONS, made.file, 1)
         note(f"ran {observed.ran}")
         check(graph, observed, made.images(), with_folders(made.files))

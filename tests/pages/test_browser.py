@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 import zlib
 from html import escape
 from typing import TYPE_CHECKING
@@ -13,12 +11,13 @@ import pytest
 from records import EVIL, build, node
 from surfing import get, publish
 
+from tests.browser import CHROMIUM, browse
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Serve
 
-CHROMIUM = shutil.which("chromium")
 PROBE = """<script>
 const wide = [...document.querySelectorAll("body *")].filter(each => !each.closest(".canvas *, pre")
   && each.getBoundingClientRect().right > innerWidth + 1).map(each => each.outerHTML.slice(0, 80));
@@ -28,20 +27,6 @@ parent.document.title = `${innerWidth} ${document.documentElement.scrollWidth} [
 """Run in copies of the pages alone: they themselves allow no script."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")]
-
-
-def browse(directory: Path, url: str, *arguments: str) -> tuple[str, str]:
-    """What the browser prints, and its console."""
-    assert CHROMIUM is not None
-    done = subprocess.run(
-        [
-            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
-            "--enable-logging=stderr", f"--user-data-dir={directory / 'profile'}", *arguments, url,
-        ],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
 
 
 def corner(png: Path) -> tuple[int, int, int]:
@@ -101,8 +86,8 @@ def test_light_and_dark_without_a_complaint(pages: tuple[str, dict[str, str]], t
         _, console = browse(
             tmp_path, address + place, f"--screenshot={picture}", "--window-size=800,600", f"--blink-settings=preferredColorScheme={scheme}"
         )
-        assert "Refused" not in console, "the policy fits the pages"
-        assert "Content Security Policy" not in console
+        assert "Refused" not in "\n".join(console), "the policy fits the pages"
+        assert "Content Security Policy" not in "\n".join(console)
         colours.append(corner(picture))
     dark, light = colours
     assert max(dark) < 64, "the stylesheet came, and follows the reader's choice"

@@ -11,6 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from serving import Client, Serving
+from shelved import Shelved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,3 +51,11 @@ def connect() -> Iterator[Connect]:
     yield connect
     for each in made:
         each.close()
+
+
+@pytest.fixture
+def shelved(tmp_path: Path) -> Iterator[Shelved]:
+    """What a server would keep, put there without one."""
+    made = Shelved(tmp_path / "served")
+    yield made
+    made.close()

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
-from shelved import Shelved
 
 from cache.server.journal import Journal
 from cache.server.metrics import Metrics
@@ -16,17 +15,11 @@ from cache.server.refusal import Refused
 from cache.server.server_gc import Policy, ServerGc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
+    from shelved import Shelved
+
 MB = 1_000_000
-
-
-@pytest.fixture
-def shelved(tmp_path: Path) -> Iterator[Shelved]:
-    made = Shelved(tmp_path / "served")
-    yield made
-    made.close()
 
 
 def test_what_is_on_its_way_counts_over_a_recount_and_until_it_ends(shelved: Shelved) -> None:

@@ -24,19 +24,11 @@ from cache.store import Batch
 from cache.verify import verify
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from conftest import Connect, Serve
 
 MB = 1_000_000
-
-
-@pytest.fixture
-def shelved(tmp_path: Path) -> Iterator[Shelved]:
-    made = Shelved(tmp_path / "served")
-    yield made
-    made.close()
 
 
 def collector(shelved: Shelved, tmp_path: Path, max_used: int | None = None, *limits: NamespaceLimit, **policy: float) -> ServerGc:
