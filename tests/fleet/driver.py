@@ -112,3 +112,11 @@ def lease(commands: list[Command]) -> str:
 def told(commands: list[Command]) -> list[tuple[str, str, str]]:
     """(build, state, worker) of each Tell."""
     return [(each.build, each.state, each.worker) for each in commands if isinstance(each, Tell)]
+
+
+def with_two_builds() -> Driver:
+    """One of ann's and one of ben's."""
+    driver = Driver()
+    driver.open("b1", "ann")
+    driver.open("b2", "ben")
+    return driver
