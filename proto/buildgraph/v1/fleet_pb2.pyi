@@ -56,6 +56,7 @@ class Needs(_message.Message):
     SECONDS_FIELD_NUMBER: _builtins.int
     CRITICAL_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    WORKERS_FIELD_NUMBER: _builtins.int
     platform: _builtins.str
     """`linux/amd64`, "" for any."""
     memory: _builtins.int
@@ -72,6 +73,10 @@ class Needs(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def workers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Ed25519 keys of the workers that it may go to; none for any."""
+
     def __init__(
         self,
         *,
@@ -82,10 +87,11 @@ class Needs(_message.Message):
         seconds: _builtins.float = ...,
         critical: _builtins.float = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        workers: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caches", b"caches", "critical", b"critical", "labels", b"labels", "layers", b"layers", "memory", b"memory", "platform", b"platform", "seconds", b"seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caches", b"caches", "critical", b"critical", "labels", b"labels", "layers", b"layers", "memory", b"memory", "platform", b"platform", "seconds", b"seconds", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -147,6 +153,7 @@ class ActionOrder(_message.Message):
     PROXIES_FIELD_NUMBER: _builtins.int
     SECRETS_FIELD_NUMBER: _builtins.int
     AGENTS_FIELD_NUMBER: _builtins.int
+    SEALED_PROXIES_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """The content key, under which the result is kept."""
     body: _builtins.bytes
@@ -154,6 +161,8 @@ class ActionOrder(_message.Message):
     """How many more times a command that fails is tried."""
     timeout: _builtins.float
     """Seconds that each try may take; 0 for any time."""
+    sealed_proxies: _builtins.bool
+    """`proxies` is empty, and they come sealed with the secrets."""
     @_builtins.property
     def proxies(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Variables that the command sees and no key counts, for proxies."""
@@ -174,10 +183,11 @@ class ActionOrder(_message.Message):
         proxies: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         secrets: _abc.Iterable[_builtins.str] | None = ...,
         agents: _abc.Iterable[_builtins.str] | None = ...,
+        sealed_proxies: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents", b"agents", "body", b"body", "key", b"key", "proxies", b"proxies", "retry", b"retry", "secrets", b"secrets", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents", b"agents", "body", b"body", "key", b"key", "proxies", b"proxies", "retry", b"retry", "sealed_proxies", b"sealed_proxies", "secrets", b"secrets", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -289,10 +299,13 @@ class ExecuteAction(_message.Message):
     NEEDS_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     NODE_FIELD_NUMBER: _builtins.int
+    ANEW_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """What it is called in the build, for people: `RUN make`."""
     node: _builtins.str
     """Of the build's graph, such as `build.2`."""
+    anew: _builtins.bool
+    """A result that is there already does not do, nor does what another build has made."""
     @_builtins.property
     def action(self) -> Global___ActionOrder: ...
     @_builtins.property
@@ -304,10 +317,11 @@ class ExecuteAction(_message.Message):
         needs: Global___Needs | None = ...,
         text: _builtins.str = ...,
         node: _builtins.str = ...,
+        anew: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "needs", b"needs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "needs", b"needs", "node", b"node", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "anew", b"anew", "needs", b"needs", "node", b"node", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1213,6 +1227,29 @@ class WorkerMessage(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class MountPublished(_message.Message):
+        """The worker has put what a cache mount of its own holds on the server; only if `Welcome` says that it may."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        INSTANCE_NAME_FIELD_NUMBER: _builtins.int
+        SNAPSHOT_FIELD_NUMBER: _builtins.int
+        instance_name: _builtins.str
+        @_builtins.property
+        def snapshot(self) -> Global___MountSnapshot: ...
+        def __init__(
+            self,
+            *,
+            instance_name: _builtins.str = ...,
+            snapshot: Global___MountSnapshot | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["snapshot", b"snapshot"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["instance_name", b"instance_name", "snapshot", b"snapshot"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     HELLO_FIELD_NUMBER: _builtins.int
     STARTED_FIELD_NUMBER: _builtins.int
     LOG_FIELD_NUMBER: _builtins.int
@@ -1222,6 +1259,7 @@ class WorkerMessage(_message.Message):
     HELD_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
     SEALED_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___WorkerMessage.Hello: ...
     @_builtins.property
@@ -1242,6 +1280,8 @@ class WorkerMessage(_message.Message):
 
     @_builtins.property
     def sealed(self) -> Global___Sealed: ...
+    @_builtins.property
+    def mount(self) -> Global___WorkerMessage.MountPublished: ...
     def __init__(
         self,
         *,
@@ -1254,16 +1294,54 @@ class WorkerMessage(_message.Message):
         held: Global___WorkerMessage.LayersHeld | None = ...,
         drain: Global___WorkerMessage.Drain | None = ...,
         sealed: Global___Sealed | None = ...,
+        mount: Global___WorkerMessage.MountPublished | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "drain", b"drain", "given_back", b"given_back", "held", b"held", "hello", b"hello", "log", b"log", "message", b"message", "renewal", b"renewal", "sealed", b"sealed", "started", b"started"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "drain", b"drain", "given_back", b"given_back", "held", b"held", "hello", b"hello", "log", b"log", "message", b"message", "mount", b"mount", "renewal", b"renewal", "sealed", b"sealed", "started", b"started"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "drain", b"drain", "given_back", b"given_back", "held", b"held", "hello", b"hello", "log", b"log", "message", b"message", "renewal", b"renewal", "sealed", b"sealed", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "drain", b"drain", "given_back", b"given_back", "held", b"held", "hello", b"hello", "log", b"log", "message", b"message", "mount", b"mount", "renewal", b"renewal", "sealed", b"sealed", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "started", "log", "done", "given_back", "renewal", "held", "drain", "sealed"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "started", "log", "done", "given_back", "renewal", "held", "drain", "sealed", "mount"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
 Global___WorkerMessage: _TypeAlias = WorkerMessage  # noqa: Y015
+
+@_typing.final
+class MountSnapshot(_message.Message):
+    """What a cache mount held, for workers that have none of this id yet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CACHE_FIELD_NUMBER: _builtins.int
+    LAYER_FIELD_NUMBER: _builtins.int
+    MADE_AT_MS_FIELD_NUMBER: _builtins.int
+    WORKER_KEY_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    cache: _builtins.str
+    """As in `Needs.caches`."""
+    made_at_ms: _builtins.int
+    """Milliseconds since the epoch."""
+    worker_key: _builtins.bytes
+    """Ed25519, 32 bytes, of the worker that had it, and its signature."""
+    signature: _builtins.bytes
+    @_builtins.property
+    def layer(self) -> _records_pb2.Layer: ...
+    def __init__(
+        self,
+        *,
+        cache: _builtins.str = ...,
+        layer: _records_pb2.Layer | None = ...,
+        made_at_ms: _builtins.int = ...,
+        worker_key: _builtins.bytes = ...,
+        signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["layer", b"layer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "layer", b"layer", "made_at_ms", b"made_at_ms", "signature", b"signature", "worker_key", b"worker_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MountSnapshot: _TypeAlias = MountSnapshot  # noqa: Y015
 
 @_typing.final
 class SchedulerMessage(_message.Message):
@@ -1277,9 +1355,12 @@ class SchedulerMessage(_message.Message):
         LEASE_SECONDS_FIELD_NUMBER: _builtins.int
         RENEW_SECONDS_FIELD_NUMBER: _builtins.int
         LOST_FIELD_NUMBER: _builtins.int
+        SHARES_MOUNTS_FIELD_NUMBER: _builtins.int
         version: _builtins.int
         lease_seconds: _builtins.float
         renew_seconds: _builtins.float
+        shares_mounts: _builtins.bool
+        """Cache mounts are shared: snapshots of them are taken, and told with leases."""
         @_builtins.property
         def lost(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
             """Leases that it said it holds and holds no more."""
@@ -1291,10 +1372,11 @@ class SchedulerMessage(_message.Message):
             lease_seconds: _builtins.float = ...,
             renew_seconds: _builtins.float = ...,
             lost: _abc.Iterable[_builtins.str] | None = ...,
+            shares_mounts: _builtins.bool = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_seconds", b"lease_seconds", "lost", b"lost", "renew_seconds", b"renew_seconds", "version", b"version"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_seconds", b"lease_seconds", "lost", b"lost", "renew_seconds", b"renew_seconds", "shares_mounts", b"shares_mounts", "version", b"version"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1306,12 +1388,17 @@ class SchedulerMessage(_message.Message):
         INSTANCE_NAME_FIELD_NUMBER: _builtins.int
         ACTION_FIELD_NUMBER: _builtins.int
         TEXT_FIELD_NUMBER: _builtins.int
+        MOUNTS_FIELD_NUMBER: _builtins.int
         lease: _builtins.str
         instance_name: _builtins.str
         """Where layers are read and the result is written."""
         text: _builtins.str
         @_builtins.property
         def action(self) -> Global___ActionOrder: ...
+        @_builtins.property
+        def mounts(self) -> _containers.RepeatedCompositeFieldContainer[Global___MountSnapshot]:
+            """For cache mounts of the action that this worker is not known to have."""
+
         def __init__(
             self,
             *,
@@ -1319,10 +1406,11 @@ class SchedulerMessage(_message.Message):
             instance_name: _builtins.str = ...,
             action: Global___ActionOrder | None = ...,
             text: _builtins.str = ...,
+            mounts: _abc.Iterable[Global___MountSnapshot] | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "instance_name", b"instance_name", "lease", b"lease", "text", b"text"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "instance_name", b"instance_name", "lease", b"lease", "mounts", b"mounts", "text", b"text"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
