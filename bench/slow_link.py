@@ -1,7 +1,8 @@
 """A wire of a given delay and rate between two network namespaces, as netem makes one; not every kernel has netem.
 
-Usage: slow_link.py --delay SECONDS --rate BITS_PER_SECOND NETNS:DEVICE NETNS:DEVICE (as root). It makes the two TUN
-devices, says `ready`, and carries packets until it is ended; then the devices are gone, too.
+Usage: slow_link.py [--frames] --delay SECONDS --rate BITS_PER_SECOND NETNS:DEVICE NETNS:DEVICE (as root). It makes the
+two TUN devices, says `ready`, and carries packets until it is ended; then the devices are gone, too. With --frames they
+are TAP devices, which can be ports of a bridge.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import NamedTuple
 
 TUNSETIFF = 0x400454CA
 IFF_TUN = 0x0001
+IFF_TAP = 0x0002
 IFF_NO_PI = 0x1000
 CLONE_NEWNET = 0x40000000
 LARGEST = 65536
@@ -74,12 +76,12 @@ def enter(namespace: str) -> None:
             raise OSError(ctypes.get_errno(), f"cannot enter the network namespace {namespace}")
 
 
-def tun(place: str) -> int:
-    """A new device, as a file of packets."""
+def device(place: str, kind: int) -> int:
+    """A new device, as a file of packets or frames."""
     namespace, _, name = place.partition(":")
     enter(namespace)
     fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TUN | IFF_NO_PI))
+    fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), kind | IFF_NO_PI))
     return fd
 
 
@@ -87,11 +89,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--delay", type=float, required=True)
     parser.add_argument("--rate", type=float, required=True)
+    parser.add_argument("--frames", action="store_true")
     parser.add_argument("ends", nargs=2, metavar="NETNS:DEVICE")
     arguments = parser.parse_args()
     with contextlib.suppress(PermissionError):
         os.nice(-15)  # late packets would make the wire another one than was asked for
-    one, other = map(tun, arguments.ends)
+    one, other = (device(end, IFF_TAP if arguments.frames else IFF_TUN) for end in arguments.ends)
     directions = [
         Direction(one, other, arguments.delay, arguments.rate), Direction(other, one, arguments.delay, arguments.rate)
     ]  # fmt: skip

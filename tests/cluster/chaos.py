@@ -1,6 +1,7 @@
 """Chaos: builds of two clients while something goes wrong, again and again, each time told by its seed.
 
-Usage: chaos.py [--runs N] [--seed N] [--only TEXT]; exits 1 with what was wrong, and the seed that shows it again.
+Usage: chaos.py [--runs N] [--seed N] [--only TEXT] [--lanes N]; exits 1 with what was wrong, and the seed that shows it
+again. Lanes are clusters at the same time, with seeds that follow each other, among which the runs are shared out.
 """
 
 from __future__ import annotations
@@ -8,12 +9,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import random
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -38,6 +41,7 @@ CODES = {0, 1, 4, 5}
 RANDOM = "random"
 """What each run of its commands makes differently, so that two runs for one result would be seen."""
 SHAPES = ("chain", "wide", "diamond", "fails", RANDOM)
+_RUN = re.compile(r"^run +\d", re.MULTILINE)
 LOOK = 25
 """Runs after which the stores are looked at."""
 
@@ -243,11 +247,28 @@ def chaos(root: Path, busybox: Path, runs: int, seed: int, only: str = "", *, al
         for number in range(runs):
             run = made.run(number, only)
             if aloud:
-                print(f"{number:4} {run.kind:36} {run.seconds:5.1f} s {run.codes}", flush=True)
+                print(f"run {number:4} {run.kind:36} {run.seconds:5.1f} s {run.codes}", flush=True)
             if (number + 1) % LOOK == 0:
                 made.look()
         made.look()
     return made
+
+
+def in_lanes(runs: int, seed: int, only: str, lanes: int) -> int:
+    """Runs that went well, in clusters side by side: most of the time of one is spent waiting. Raises Wrong."""
+    shares = [runs // lanes + (lane < runs % lanes) for lane in range(lanes)]
+    command = [sys.executable, __file__, "--only", only]
+    processes = [
+        subprocess.Popen([*command, "--runs", str(share), "--seed", str(seed + lane)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for lane, share in enumerate(shares) if share
+    ]  # fmt: skip
+    with ThreadPoolExecutor(lanes) as pool:
+        ended = list(pool.map(lambda process: process.communicate(), processes))
+    for process, (said, wrong) in zip(processes, ended, strict=True):
+        print(said[-8000:])
+        if process.returncode:
+            raise Wrong(wrong[-8000:])
+    return sum(len(_RUN.findall(said)) for said, _ in ended)
 
 
 def main() -> int:
@@ -258,12 +279,20 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=int(time.time()) % 100_000)
     parser.add_argument("--only", default="", help="faults whose name holds this text")
+    parser.add_argument("--lanes", type=int, default=1, help="clusters at the same time")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # not before what it made is gone
     reason = why_not()
     if reason:
         sys.stderr.write(f"chaos: {reason}\n")
         return 4
+    if arguments.lanes > 1:
+        try:
+            print(f"{in_lanes(arguments.runs, arguments.seed, arguments.only, arguments.lanes)} runs went well")
+        except Wrong as wrong:
+            sys.stderr.write(f"{wrong}\n")
+            return 1
+        return 0
     with tempfile.TemporaryDirectory(prefix="buildgraph-chaos-", ignore_cleanup_errors=True) as place:
         busybox = make_busybox(Path(place) / "busybox")
         (Path(place) / "root").mkdir()

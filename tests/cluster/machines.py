@@ -93,14 +93,17 @@ class Builder(Program):
 
 
 class Machines:
-    """A context manager. root: an empty directory. lease: seconds that a lease lives, 0 for what users have."""
+    """A context manager. root: an empty directory. lease: seconds that a lease lives, 0 for what users have. delay: of
+    each machine's wire, seconds in each direction."""
 
-    def __init__(self, root: Path, busybox: Path, workers: int = 4, clients: int = 2, lease: float = 0.0) -> None:
+    def __init__(
+        self, root: Path, busybox: Path, workers: int = 4, clients: int = 2, lease: float = 0.0, delay: float = 0.0
+    ) -> None:
         self.root = root
         self._busybox = busybox
         self.names = [f"w{number + 1}" for number in range(workers)]
         self._client_names = [f"c{number + 1}" for number in range(clients)]
-        self.wires = Wires("server", *self.names, *self._client_names, "far")
+        self.wires = Wires("server", *self.names, *self._client_names, "far", delay=delay)
         self.program = [sys.executable, HASTY, str(lease)]
         self.served = root / "served"
         self.workers: dict[str, Running] = {}

@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from chaos import LEASE, Chaos, chaos
+from chaos import LEASE, in_lanes
 from machines import BASE, EPOCH, HERE, THERE, Machines, digest, places
 
 if TYPE_CHECKING:
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from program import Ran
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
-RUNS = int(os.environ.get("BUILDGRAPH_CHAOS_RUNS", "40"))
+RUNS = int(os.environ.get("BUILDGRAPH_CHAOS_RUNS", "200"))
 SEED = int(os.environ.get("BUILDGRAPH_CHAOS_SEED", "7"))
+LANES = 4
+"""Clusters at the same time: on two cores each spends most of its time waiting."""
 SMALL_DISK = 96 << 20
 LIES = 3
 """Builds for each lie."""
 
 
-def test_every_build_ends_well_whatever_goes_wrong(tmp_path: Path, busybox: Path) -> None:
-    made: Chaos = chaos(tmp_path, busybox, RUNS, SEED)
-    print(made.tell())
-    assert len(made.done) == RUNS
+def test_every_build_ends_well_whatever_goes_wrong() -> None:
+    assert in_lanes(RUNS, SEED, "", LANES) == RUNS
 
 
 @pytest.fixture(scope="module")

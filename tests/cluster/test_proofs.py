@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 import time
@@ -12,7 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from machines import BASE, EPOCH, THERE, Machines, digest, places
+from machines import BASE, EPOCH, PORT, THERE, Machines, digest, places
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 STAGES = 12
+DELAY = 0.001
+"""Seconds of each wire, in each direction."""
 
 
 def wide(token: str) -> str:
@@ -31,11 +34,20 @@ def wide(token: str) -> str:
 
 @pytest.fixture(scope="module")
 def machines(tmp_path_factory: pytest.TempPathFactory, busybox: Path) -> Iterator[Machines]:
-    with Machines(tmp_path_factory.mktemp("cluster"), busybox) as made:
+    with Machines(tmp_path_factory.mktemp("cluster"), busybox, delay=DELAY) as made:
         for name in made.names:
             made.join(name)
         made.ready(*made.names)
         yield made
+
+
+def test_the_wires_have_their_delay(machines: Machines) -> None:
+    address = machines.wires.address("server")
+    program = f"import socket, time; b = time.monotonic(); socket.create_connection(({address!r}, {PORT})); print(time.monotonic() - b)"
+    taken = [
+        float(subprocess.check_output([*machines.wires.inside("c1"), sys.executable, "-c", program])) for _ in range(5)
+    ]
+    assert 4 * DELAY <= min(taken) < 4 * DELAY + 0.02, "there and back, over the wires of both"
 
 
 def test_twelve_stages_on_four_workers(machines: Machines, tmp_path_factory: pytest.TempPathFactory, busybox: Path) -> None:
@@ -53,7 +65,7 @@ def test_twelve_stages_on_four_workers(machines: Machines, tmp_path_factory: pyt
     assert digest(local).startswith("sha256:")
     assert digest(ran) == digest(local), "the image is the one that a machine alone makes"
 
-    with Machines(tmp_path_factory.mktemp("single"), busybox, workers=1, clients=1) as single:
+    with Machines(tmp_path_factory.mktemp("single"), busybox, workers=1, clients=1, delay=DELAY) as single:
         single.join("w1", slots=1)
         single.ready("w1")
         one = single.clients[0]

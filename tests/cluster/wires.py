@@ -6,6 +6,8 @@ import contextlib
 import itertools
 import os
 import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,7 +16,15 @@ if TYPE_CHECKING:
 TEST = "test"
 """The tests' own place at the bridge: where they were started, not a namespace."""
 DEVICE = "eth0"
+RATE = 1e9
+"""Bits a second of a wire with a delay."""
+LINK = Path(__file__).resolve().parents[2] / "bench/slow_link.py"
 _numbers = itertools.count()
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
 
 
 def why_not() -> str:
@@ -32,11 +42,12 @@ def why_not() -> str:
 
 
 class Wires:
-    """A context manager: at its end nothing is left of it. No delay: many kernels lack netem, and what is shown here
-    does not hang on a millisecond."""
+    """A context manager: at its end nothing is left of it. delay: seconds in each direction, made by processes of ours
+    since not every kernel has netem."""
 
-    def __init__(self, *machines: str) -> None:
+    def __init__(self, *machines: str, delay: float = 0.0) -> None:
         self._machines = machines
+        self._delay = delay
         number = next(_numbers)
         self._prefix = f"bgc{os.getpid()}n{number}"  # the name of a device has at most 15 characters
         self._net = f"10.{200 + os.getpid() % 50}.{(os.getpid() // 50 + number) % 250}"
@@ -49,7 +60,10 @@ class Wires:
             self._ip("switch", "link", "set", "br0", "up")
             for machine in self._machines:
                 self._make(machine)
-                self._plug(machine, ["netns", self.namespace(machine)], DEVICE)
+                if self._delay:
+                    self._plug_slowly(machine)
+                else:
+                    self._plug(machine, ["netns", self.namespace(machine)], DEVICE)
                 self._ip(machine, "address", "add", f"{self.address(machine)}/24", "dev", DEVICE)
                 self._ip(machine, "link", "set", DEVICE, "up")
             here = self._prefix
@@ -97,6 +111,17 @@ class Wires:
         port = f"to-{machine}"
         own = ["ip", "link", "add", port, "netns", self.namespace("switch"), "type", "veth", "peer", "name", device, *where]
         subprocess.run(own, check=True)
+        self._ip("switch", "link", "set", port, "master", "br0", "up")
+
+    def _plug_slowly(self, machine: str) -> None:
+        port = f"to-{machine}"
+        # The process is in the namespace that it enters last: the switch's, so that the machine has only its own.
+        ends = (f"{self.namespace(machine)}:{DEVICE}", f"{self.namespace('switch')}:{port}")
+        given = ["--frames", "--delay", str(self._delay), "--rate", str(RATE), *ends]
+        process = subprocess.Popen([sys.executable, LINK, *given], stdout=subprocess.PIPE, text=True)
+        self._ended.callback(_end, process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n", "the wire cannot be made"
         self._ip("switch", "link", "set", port, "master", "br0", "up")
 
     def _ip(self, name: str, *arguments: str) -> None:
