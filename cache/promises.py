@@ -20,7 +20,7 @@ from cache.result import Result
 from cache.store import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from cache.lmdb_store import LmdbStore
     from cache.lmdb_view import View
@@ -84,8 +84,10 @@ class Promises:
     active: false once the server is out of reach: then nothing is promised any more.
     """
 
-    def __init__(self, store: Store, server: str, namespaces: Collection[str]) -> None:
+    def __init__(self, store: Store, server: str, namespaces: Collection[str], *, strict: bool = False) -> None:
+        """strict: only what is noted here counts, not what the store remembers of earlier builds."""
         self._store = store
+        self._strict = strict
         self._server = server
         self._namespaces = frozenset(namespaces)
         self._lock = threading.Lock()
@@ -108,7 +110,7 @@ class Promises:
             return {}
         with self._lock:
             found = {key: self._recipes[key] for key in recipes if key in self._recipes}
-        records = self._store.get_many("promised", {f"recipe:{key}" for key in recipes if key not in found})
+        records = self._remembered([f"recipe:{key}" for key in recipes if key not in found])
         for key, value in records.items():
             found[key.removeprefix("recipe:")] = value
         return found
@@ -120,7 +122,7 @@ class Promises:
         with self._lock:
             found = {key: self._contents[key] for key in contents if key in self._contents}
         wanted = [key for key in contents if key not in found]
-        records = self._store.get_many("promised", [f"content:{key}" for key in wanted])
+        records = self._remembered([f"content:{key}" for key in wanted])
         for key in wanted:
             promise = Promise.parse(records.get(f"content:{key}"))
             if promise is not None and self._may_be_used(promise):
@@ -135,8 +137,8 @@ class Promises:
         with self._lock:
             key = self._layers.get(diff_id, "")
         if not key:
-            record = self._store.get("promised", f"layer:{diff_id}")
-            key = "" if record is None else record.decode("ascii", "replace")
+            name = f"layer:{diff_id}"
+            key = self._remembered([name]).get(name, b"").decode("ascii", "replace")
         found = self.results((key,)).get(key) if key else None
         # Another result may have come under the key since.
         there = found is not None and found.result.layer is not None and found.result.layer.diff_id == diff_id
@@ -169,13 +171,18 @@ class Promises:
         with self._lock:
             found = self._bases.get(diff_id)
         if found is None:
-            found = Promise.parse(self._store.get("promised", f"base:{diff_id}"))
+            name = f"base:{diff_id}"
+            found = Promise.parse(self._remembered([name]).get(name))
         return found if found is not None and self._may_be_used(found) else None
 
     def listing(self, diff_id: str) -> bytes | None:
         with self._lock:
             found = self._listings.get(diff_id)
-        return found if found is not None else self._store.get("promised", f"listing:{diff_id}")
+        name = f"listing:{diff_id}"
+        return found if found is not None else self._remembered([name]).get(name)
+
+    def _remembered(self, names: Collection[str]) -> Mapping[str, bytes]:
+        return {} if self._strict else self._store.get_many("promised", names)
 
     def _may_be_used(self, promise: Promise) -> bool:
         layer, origin = promise.result.layer, promise.origin

@@ -15,10 +15,11 @@ _FINGERPRINT = re.compile(r"ed25519:[A-Za-z0-9+/]{43}")
 class FleetChoice(NamedTuple):
     """local_slots: RUNs that this machine executes at the same time beside the fleet's, None if nobody said: then it
     executes those that no worker can, and all where there is no fleet. trusted: fingerprints of the workers whose
-    results are used, empty for all."""
+    results are used, empty for all. labels: what a worker must have to get RUNs of this build."""
 
     local_slots: int | None = None
     trusted: frozenset[str] = frozenset()
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 NO_CHOICE = FleetChoice()

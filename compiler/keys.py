@@ -17,6 +17,7 @@ from compiler.graph import ROOTFS, Graph, ImageSource, Node
 from worker.copy import copy_facts, destination_facts, directory_facts, keep_rule, source_digest
 from worker.file_list import Listed, list_below, list_selected
 from worker.operation import Copy, MakeDirectory, Mount, Pattern, Run, key_form
+from worker.run_key import mounted_key, path_digest, run_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -192,7 +193,7 @@ class Keys:
         tree = self._tree_at(node, mount.input)
         if tree is None:
             return ""
-        digest: str = at(node, mount.source, lambda: _digest(tree, mount.source))
+        digest: str = at(node, mount.source, lambda: path_digest(tree, mount.source))
         return digest
 
     def files(self, node: Node) -> dict[str, Callable[[], list[Listed] | None]]:
@@ -228,36 +229,42 @@ class Keys:
         """
         operation = node.definition
         if isinstance(operation, Run):
-            parts: dict[str, Any] = {
-                "rootfs": [layer.content for layer in layers(node.inputs[ROOTFS])],
-                "sources": [
-                    digest or self._seen_of(node, number, self._mounted(node, number, operation, layers, library))
-                    for digest, number in self._sources(node)
-                ],
-            }
+            sources = [
+                digest or self._seen_of(node, number, self._mounted(node, number, operation, layers, library))
+                for digest, number in self._sources(node)
+            ]
             self._seen_of(node, ROOTFS, None)
+            self.recipe(node.id)
+            rootfs_contents = [layer.content for layer in layers(node.inputs[ROOTFS])]
+            form = self._fixed[node.id]["operation"]
+            return run_key(form, node.platform, rootfs_contents, sources, self.marks(node))
+        rootfs = library.rootfs(layers(node.inputs[ROOTFS]))
+        if isinstance(operation, MakeDirectory):
+            parts: dict[str, Any] = at(node, "", lambda: directory_facts(operation, rootfs))
+            self._seen_of(node, ROOTFS, _plain(parts))
         else:
-            rootfs = library.rootfs(layers(node.inputs[ROOTFS]))
-            if isinstance(operation, MakeDirectory):
-                parts = at(node, "", lambda: directory_facts(operation, rootfs))
-                self._seen_of(node, ROOTFS, _plain(parts))
-            else:
-                assert isinstance(operation, Copy)
-                trees = {
-                    number: self._tree(self._graph[name]) or library.tree(layers(name))
-                    for number, name in enumerate(node.inputs)
-                    if number != ROOTFS
-                }
-                parts = at(node, "", lambda: copy_facts(operation, trees, rootfs))
-                digests = list(zip(operation.sources, parts["sources"], strict=True))
-                for number in trees:
-                    taken = [digest for each, digest in digests if isinstance(each, Pattern) and each.input == number]
-                    self._seen_of(node, number, taken)
-                below = {name: fact for name, fact in parts.items() if name != "sources"}
-                self._seen_of(node, ROOTFS, _plain(below))
+            assert isinstance(operation, Copy)
+            trees = {
+                number: self._tree(self._graph[name]) or library.tree(layers(name))
+                for number, name in enumerate(node.inputs)
+                if number != ROOTFS
+            }
+            parts = at(node, "", lambda: copy_facts(operation, trees, rootfs))
+            digests = list(zip(operation.sources, parts["sources"], strict=True))
+            for number in trees:
+                taken = [digest for each, digest in digests if isinstance(each, Pattern) and each.input == number]
+                self._seen_of(node, number, taken)
+            below = {name: fact for name, fact in parts.items() if name != "sources"}
+            self._seen_of(node, ROOTFS, _plain(below))
         self.recipe(node.id)
         parts = {**parts, **self._fixed[node.id]}
         return encoding.key("content", _plain(parts))
+
+    def marks(self, node: Node) -> list[list[str]]:
+        """Of the secrets that count, as its keys do it."""
+        self.recipe(node.id)
+        found: list[list[str]] = self._fixed[node.id].get("secrets", [])
+        return found
 
     def _mounted(
         self,
@@ -267,9 +274,7 @@ class Keys:
         layers: Callable[[str], Sequence[Layer]],
         library: LayerLibrary,
     ) -> str:
-        tree = library.tree(layers(node.inputs[number]))
-        sources = sorted({mount.source for mount in operation.mounts if mount.input == number})
-        return encoding.key("mounted", [_digest(tree, path) for path in sources])
+        return mounted_key(operation, number, library.tree(layers(node.inputs[number])))
 
 
 def _patterns(operation: Copy) -> list[Pattern]:
@@ -300,11 +305,6 @@ def at(node: Node, text: str, ask: Callable[[], Any]) -> Any:
         raise DockerfileError(error.message, node.span.find(text), hint=error.hint) from None
     except BuildgraphError as error:
         raise FailedAt(node.span, error) from None
-
-
-def _digest(tree: Tree, path: str) -> str:
-    found = tree.resolve(path)
-    return "absent" if found.entry is None else tree.digest(found.path)
 
 
 def _plain(value: Any) -> Any:

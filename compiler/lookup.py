@@ -98,6 +98,8 @@ class Lookup:
             return ""
         if remote is None or server != asked:
             return f"is only at {server}, which is not asked"
+        if remote.strict and not lost:
+            return f"is at {server}, which is not believed: only trusted workers are"
         if remote.off:
             return f"is only at {server}, which {remote.why_off}"
         return f"is not to be had from {server} any more" if lost else f"is at {server}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from compiler.dockerfile.errors import DockerfileError
 from compiler.dockerfile.expand import ExpansionError, expand, expand_raw, expand_words
 from compiler.secret_values import SecretValues
+from worker.proxies import PROXIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,13 +16,6 @@ if TYPE_CHECKING:
     from cache.platform import Platform
     from compiler.dockerfile.instructions import Arg
     from compiler.dockerfile.source import Span
-
-PROXIES = frozenset(
-    name
-    for proxy in ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
-    for name in (proxy, proxy.lower())
-)
-"""Arguments that every RUN gets without ARG, and that no key and no history counts unless they are declared."""
 
 
 def platform_arguments(target: Platform, build: Platform, stage: str) -> dict[str, str]:

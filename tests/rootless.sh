@@ -26,8 +26,8 @@ echo "== what the doctor says"
 as_user buildgraph doctor
 echo "== the demo"
 as_user bash -c "cd '$place/source' && examples/demo/run.sh"
-echo "== the build tests"
-as_user bash -c "cd '$place/source' && python -m pytest -q -m 'not slow' tests/build"
+echo "== the build tests, and workers"
+as_user bash -c "cd '$place/source' && python -m pytest -q -m 'not slow' tests/build tests/fleet/test_placed.py"
 echo "== the same digest as root's"
 as_user bash -c "cd '$place/home' && mkdir image && cd image && cp /bin/busybox . && printf '%s\n' \
   'FROM scratch' 'COPY busybox /bin/sh' 'WORKDIR /app' 'COPY Dockerfile .' \

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from cache.digest import Digest
     from cache.result import Layer
-    from worker.operation import Operation
+    from worker.operation import Mount, Operation
     from worker.tree import Tree
 
 
@@ -22,6 +22,10 @@ def _ignore(_: str) -> None:
 
 def _ignore_kill(_: Callable[[], None]) -> None:
     return
+
+
+def _stay_cold(_: Mount, __: str) -> bool:
+    return False
 
 
 class Action(NamedTuple):
@@ -49,7 +53,8 @@ class Order(NamedTuple):
     cancelled: true once nobody wants the result any more. retry: how many more times a command that fails is tried.
     timeout: seconds that each try may take, None for any time. live: is told the file that the log can be followed in.
     shown: a text of the operation without the secrets in it, for what is written beside results. begun: is told how
-    to kill the program, each time that one is started; `cancelled` is to be true before.
+    to kill the program, each time that one is started; `cancelled` is to be true before. warm: fills a cache mount that
+    is made now, an empty directory, with what it held elsewhere; whether it did.
     """
 
     secrets: Mapping[str, bytes]
@@ -62,6 +67,7 @@ class Order(NamedTuple):
     live: Callable[[str], None] = _ignore
     shown: Callable[[str], str] = str
     begun: Callable[[Callable[[], None]], None] = _ignore_kill
+    warm: Callable[[Mount, str], bool] = _stay_cold
 
 
 class Cancelled(Exception):

@@ -12,13 +12,15 @@ In `STORE/mounts/` each has a NAME (hex digits, with `-NUMBER` behind them for a
 Whoever removes a mount takes an exclusive flock on NAME.use (creating it if it is missing) without waiting: if it
 cannot be had, the mount is in use. With the lock in hand it looks whether the name still stands for the file that it
 locked, as `hold` does, else it begins anew. Then it removes all of them, NAME.use last, while it holds the lock.
-Directory and sidecar are made under the shared lock and, since several steps may have that, the lease `mount-NAME.new`.
+Whoever reads a mount as a whole takes the same lock. Directory and sidecar are made under the shared one and, since
+several steps may have that, the lease `mount-NAME.new`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import time
 from typing import TYPE_CHECKING
@@ -30,7 +32,7 @@ from cache.run_dir import remove_tree
 from cache.store import MOUNTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from worker.operation import Mount
 
@@ -53,8 +55,16 @@ class CacheDirectory:
 
 
 def mount_key(mount: Mount) -> str:
-    """Mounts with the same key are the same cache: one directory, or one for each step if they are private."""
-    return encoding.key("cache mount", [mount.id, mount.uid, mount.gid, mount.mode])[:32]
+    """Mounts with the same key are the same cache: one directory, or one for each step if they are private. The id of a
+    fleet's mount may begin with its namespace and a NUL."""
+    namespace, _, own = mount.id.rpartition("\0")
+    return in_namespace(namespace, encoding.key("cache mount", [own, mount.uid, mount.gid, mount.mode])[:32])
+
+
+def in_namespace(namespace: str, key: str) -> str:
+    """What a cache mount is called where those of several namespaces are: in a worker's store, and by the scheduler.
+    key: as a build knows it, which knows of no other namespace than its own."""
+    return encoding.key("cache mount of a namespace", [namespace, key])[:32] if namespace else key
 
 
 def open_cache(
@@ -94,6 +104,31 @@ def open_cache(
             raise EnvironmentProblem(f"cannot make a cache mount: {error.strerror}") from None
         undo.pop_all()
     return CacheDirectory(os.path.join(store, MOUNTS, name), use, held)
+
+
+@contextlib.contextmanager
+def unused(store: str, mount: Mount) -> Iterator[str | None]:
+    """The directory of a cache mount that no step uses, nor begins to use meanwhile, whatever its `sharing`; of private
+    ones the first. None if there is no such. Raises OSError."""
+    with contextlib.ExitStack() as held:
+        yield next(filter(None, (_claim(store, name, held) for name in _names(store, mount))), None)
+
+
+def _names(store: str, mount: Mount) -> Iterator[str]:
+    """Of directories of a mount that may be there."""
+    key = mount_key(mount)
+    names = (f"{key}-{number}" for number in range(MAX_PRIVATE)) if mount.sharing == "private" else (key,)
+    return itertools.takewhile(lambda name: os.path.isdir(os.path.join(store, MOUNTS, name)), names)
+
+
+def _claim(store: str, name: str, held: contextlib.ExitStack) -> str | None:
+    """As whoever removes it does."""
+    path = os.path.join(store, MOUNTS, name)
+    try:
+        held.callback(os.close, lock_name(f"{path}.use", fcntl.LOCK_EX))
+    except BlockingIOError:
+        return None
+    return path if os.path.isdir(path) else None
 
 
 def _free(store: str, key: str, mount_id: str) -> tuple[str, lease.Lease]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cache.entry import BLOCK, CHARACTER, DIRECTORY, FIFO, FILE, HARDLINK, OPAQUE, SYMLINK, WHITEOUT, Entry
 from cache.errors import EnvironmentProblem
 from cache.layer_writer import LayerTar, LayerWriter
 from cache.xattr import is_kept
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _MACHINE_XATTRS = ("security.selinux", "security.ima", "security.evm")
@@ -23,16 +26,19 @@ class _Found(NamedTuple):
     inode: tuple[int, int] | None  # of files with several names
 
 
-def capture(upper: str, tar_fd: int, *, userxattr: bool = False) -> LayerTar:
+def capture(
+    upper: str, tar_fd: int, *, userxattr: bool = False, keep: Callable[[Entry], bool] = lambda _: True
+) -> LayerTar:
     """Write the change set below `upper` as a tar. Nothing may write to `upper` any more.
 
     Whiteouts are 0/0 character devices; opaque directories carry `trusted.overlay.opaque`, with userxattr
     `user.overlay.opaque`: only the one that overlayfs used, since a step can set the other itself.
-    Sockets are left out, as in every image. Raises EnvironmentProblem.
+    Sockets are left out, as in every image, and what `keep` is false for. Raises EnvironmentProblem.
     """
     root = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        found = _Walk(root, "user.overlay.opaque" if userxattr else "trusted.overlay.opaque").run()
+        walk = _Walk(root, "user.overlay.opaque" if userxattr else "trusted.overlay.opaque")
+        found = [item for item in walk.run() if keep(item.entry)]
         found.sort(key=lambda item: (item.entry.path, item.entry.kind == OPAQUE))
         writer = LayerWriter(tar_fd)
         first_names: dict[tuple[int, int], str] = {}

@@ -14,7 +14,8 @@ from cache import encoding
 from cache.entry import DIRECTORY, Entry
 from cache.errors import DefinitionError, EnvironmentProblem
 from worker.below import Below
-from worker.context_directory import ContextDirectory, entry_digest, text
+from worker.context_digest import directory_digest, entry_digest
+from worker.context_directory import ContextDirectory, text
 from worker.pretended import Pretended
 from worker.tree import Data
 
@@ -142,9 +143,8 @@ class ContextTree:
         for directory in reversed(order):
             listing = self._read(directory)
             prefix = f"{directory}/" if directory else ""
-            parts = [listing.files_digest()]
-            parts += [f"{name}\0{mode:o}\0{self._digests[prefix + name]}" for name, mode in listing.subdirectories]
-            self._digests[directory] = blake3("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
+            below = [(name, mode, self._digests[prefix + name]) for name, mode in listing.subdirectories]
+            self._digests[directory] = directory_digest(listing.files_digest(), below)
         return self._digests[path]
 
     def _read(self, path: str) -> ContextDirectory:

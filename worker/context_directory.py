@@ -12,6 +12,7 @@ from blake3 import blake3
 
 from cache import encoding
 from cache.entry import DIRECTORY, FIFO, FILE, SYMLINK, Entry
+from worker.context_digest import files_digest
 
 if TYPE_CHECKING:
     from worker.context import ContextTree
@@ -74,9 +75,7 @@ class ContextDirectory:
     def files_digest(self) -> str:
         """BLAKE3 hex over everything in here but directories."""
         if not self._digest:
-            files = [entry for entry in self.all_entries() if entry.kind != DIRECTORY]
-            rows = [f"{entry_digest(entry)}{entry.path.rpartition('/')[2]}" for entry in files]
-            self._digest = blake3("\n".join(rows).encode("utf-8", "surrogateescape")).hexdigest()
+            self._digest = files_digest(self.all_entries())
         return self._digest
 
     def record(self) -> bytes | None:
@@ -150,12 +149,6 @@ class ContextDirectory:
 
 def _first(pair: tuple[str, os.stat_result]) -> str:
     return pair[0]
-
-
-def entry_digest(entry: Entry) -> str:
-    """BLAKE3 hex of what an entry says beside its name and time."""
-    fields = f"{entry.kind}\0{entry.mode:o}\0{entry.size}\0{entry.digest}\0{entry.link}"
-    return blake3(fields.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def text(name: str) -> str:

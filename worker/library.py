@@ -209,6 +209,9 @@ class LayerLibrary:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             made = write(fd)
+        except BaseException:
+            os.unlink(path)  # a worker lives too long to keep what came to nothing
+            raise
         finally:
             os.close(fd)
         encoded = made.index.encode()

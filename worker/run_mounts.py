@@ -140,8 +140,8 @@ class RunMounts:
         return layer, "" if directory else "file", directory
 
     def _fill(self, mount: Mount, path: str) -> None:
-        """Start a cache mount with the files that its `from` names, if it has one."""
-        if mount.input is None:
+        """Start a cache mount with what it held elsewhere, which is later, or else with the files of its `from`."""
+        if self._order.warm(mount, path) or mount.input is None:
             return
         given = self._action.inputs[mount.input]
         tree: Tree = self._library.tree(given) if isinstance(given, tuple) else given

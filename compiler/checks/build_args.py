@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from compiler.dockerfile import instructions as ast
-from compiler.scope import PROXIES
+from worker.proxies import PROXIES
 
 if TYPE_CHECKING:
     from compiler.checks.file import CheckedFile

@@ -109,7 +109,8 @@ def _build(
     started = time.monotonic()
     remote = None
     if request.remote is not None:
-        remote = RemoteCache(store, request.remote, lambda text: reporter.report(Warned(text)))
+        strict = bool(request.fleet.trusted)
+        remote = RemoteCache(store, request.remote, lambda text: reporter.report(Warned(text)), strict=strict)
     builder = Builder(store, reporter, request.jobs, remote, request.fleet)
 
     def make() -> tuple[list[Built], Delivered]:

@@ -52,6 +52,7 @@ def run(arguments: Sequence[str]) -> int:
     findings = [check() for check in checks]
     if all(finding.status != "bad" for finding in findings):
         findings.append(_isolation(store))
+    findings.append(_worker(ready=all(finding.status != "bad" for finding in findings)))
     if remote is not None:
         findings.append(_remote(remote))  # last: from then on nothing should fork
     marks = {"ok": "✓", "note": "•", "bad": "✗"}
@@ -64,6 +65,14 @@ def run(arguments: Sequence[str]) -> int:
     lines.append("builds with RUN cannot work here yet" if bad else "everything that a build needs is here")
     say("".join(f"{line}\n" for line in lines))
     return 4 if bad else 0
+
+
+def _worker(*, ready: bool) -> Finding:
+    """Whether this machine can be one of a fleet; builds do not need that."""
+    if not ready:
+        return Finding("note", "worker", "this machine cannot be one of a fleet: a worker needs all that a build needs")
+    text = f"this machine can be one of a fleet, with {os.cpu_count() or 1} slots"
+    return Finding("ok", "worker", f"{text}: `buildgraph worker --join URL`, with a token for read,execute")
 
 
 def _remote(remote: RemoteSettings) -> Finding:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 KEY_CHARS = 12
 """Of a content key, as `why` shows it; all commands take so much."""
 TEXT_CHARS = 60
+SECOND = 1.0
+"""Between two pictures of a fleet in which nothing happens: the times go on."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -42,7 +44,7 @@ def run(arguments: Sequence[str]) -> int:
     )  # fmt: skip
     parser.add_argument("--once", action="store_true", help="once, also on a terminal")
     parser.add_argument("--format", default="table", choices=("table", "json"), help="for people or for programs")
-    add_remote_options(parser)
+    add_remote_options(parser, namespaces=False)
     parsed = parser.parse_args(list(arguments))
     client = _client(parsed)
     try:
@@ -95,7 +97,7 @@ def _cordon(arguments: Sequence[str], off: bool = False) -> int:
     does = "takes actions again" if off else "finishes what it has and takes nothing new"
     parser = Parser(prog=f"buildgraph fleet {name}", description=f"Have it that a worker {does}.")
     parser.add_argument("worker", metavar="WORKER", help="its name")
-    add_remote_options(parser)
+    add_remote_options(parser, namespaces=False)
     parsed = parser.parse_args(list(arguments))
     client = _client(parsed)
     try:
@@ -117,18 +119,25 @@ def _client(parsed: Any) -> FleetClient:
 
 
 def _show(client: FleetClient, *, live: bool, as_json: bool) -> None:
-    from compiler.fleet.asking import state_json
+    from compiler.fleet.asking import aged, state_json
 
-    for state in client.states(once=not live):
-        found = state_json(state)
-        if as_json:
-            say(json.dumps(found, indent=2) + "\n")
-        elif live:
-            columns, rows = shutil.get_terminal_size()
-            lines = [line[: columns - 1] for line in _text(found).split("\n")[: rows - 1]]
-            say("\x1b[H" + "".join(f"{line}\x1b[K\n" for line in lines) + "\x1b[J")
-        else:
-            say(_text(found))
+    if not live:
+        for state in client.states(once=True):
+            found = state_json(state)
+            say(json.dumps(found, indent=2) + "\n" if as_json else _text(found))
+        return
+    shown: tuple[dict[str, Any], float] | None = None
+    for came in client.live_states(SECOND):
+        if came is not None:
+            shown = state_json(came), time.monotonic()
+        if shown is not None:
+            _draw(_text(aged(shown[0], time.monotonic() - shown[1])))
+
+
+def _draw(text: str) -> None:
+    columns, rows = shutil.get_terminal_size()
+    lines = [line[: columns - 1] for line in text.split("\n")[: rows - 1]]
+    say("\x1b[H" + "".join(f"{line}\x1b[K\n" for line in lines) + "\x1b[J")
 
 
 def _text(state: Mapping[str, Any]) -> str:
@@ -143,7 +152,8 @@ def _text(state: Mapping[str, Any]) -> str:
         rows.append([
             each["name"], each["state"], f"{each['busy']}/{each['slots']}", size_text(each["memory"]),
             ",".join(each["platforms"]), str(each["done"]), str(each["failed"]),
-            f"{each['warm']:.0%}", age_text(max(0.0, state["at"] - each["since"])), each["key"],
+            f"{each['warm']:.0%}" if each["done"] + each["failed"] or each["warm"] else "-",
+            age_text(max(0.0, state["at"] - each["since"])), each["key"],
         ])  # fmt: skip
     parts.append(table(rows, right=(2, 3, 5, 6, 7, 8)))
     if state["running"]:

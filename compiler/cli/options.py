@@ -87,6 +87,9 @@ def add_build_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--local-slots", type=int, default=None, metavar="N", help="RUNs of this machine beside the fleet's; 0 for none"
     )
+    parser.add_argument(
+        "--worker-label", action="append", default=[], metavar="K=V", help="what a worker must have to get RUNs"
+    )
 
 
 def read_request(arguments: argparse.Namespace) -> Request:
@@ -121,7 +124,7 @@ def read_request(arguments: argparse.Namespace) -> Request:
     variants = [options._replace(platform=platform) for platform in platforms] or [options]
     jobs = arguments.jobs or defaults.jobs
     remote = remote_settings(arguments, defaults.remote)
-    fleet = fleet_choice(arguments.local_slots, defaults.local_slots, defaults.remote)
+    fleet = fleet_choice(arguments.local_slots, defaults.local_slots, defaults.remote, arguments.worker_label)
     return Request(_definition(arguments), variants, store, jobs, defaults.progress, defaults.gc, remote, fleet)
 
 

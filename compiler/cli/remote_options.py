@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from typing import TYPE_CHECKING, Any
 
 from cache.errors import EnvironmentProblem, UsageError
 from cache.remote_settings import FORM, RemoteSettings, check_namespace, parse_remote
 from compiler.fleet_choice import MOST_SLOTS, FleetChoice, check_fingerprint
+from worker.fleet.labels import MAX_ASKED, parse_label
+from worker.fleet.limits import MAX_WORKERS
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 TEXTS = ("url", "write", "token-file", "ca", "cert", "key")
 LISTS = ("read", "trusted-workers")
@@ -20,12 +22,13 @@ MAX_TOKEN = 4096
 """Bytes of a token; those of `buildgraph serve token create` have some fifty."""
 
 
-def add_remote_options(parser: argparse.ArgumentParser) -> None:
+def add_remote_options(parser: argparse.ArgumentParser, *, namespaces: bool = True) -> None:
+    """namespaces: false where they mean nothing: then they are understood, for scripts, and not shown."""
+    shown = "namespace to look in; may come several times", "namespace to publish in; - for none"
+    reads, writes = shown if namespaces else (argparse.SUPPRESS, argparse.SUPPRESS)
     parser.add_argument("--remote", default=None, metavar="URL", help=f"the team's cache, {FORM} (BUILDGRAPH_REMOTE)")
-    parser.add_argument(
-        "--remote-read", action="append", default=[], metavar="NS", help="namespace to look in; may come several times"
-    )
-    parser.add_argument("--remote-write", default=None, metavar="NS", help="namespace to publish in; - for none")
+    parser.add_argument("--remote-read", action="append", default=[], metavar="NS", help=reads)
+    parser.add_argument("--remote-write", default=None, metavar="NS", help=writes)
     parser.add_argument("--no-remote", action="store_true", help="use no cache server, whatever is set")
 
 
@@ -65,12 +68,25 @@ def remote_settings(parsed: argparse.Namespace, table: Mapping[str, Any]) -> Rem
     )  # fmt: skip
 
 
-def fleet_choice(local_slots: int | None, defaults: int | None, table: Mapping[str, Any]) -> FleetChoice:
-    """What the user said about the fleet. local_slots: of the command line; defaults: of buildgraph.toml."""
+def fleet_choice(
+    local_slots: int | None, defaults: int | None, table: Mapping[str, Any], labels: Sequence[str] = ()
+) -> FleetChoice:
+    """What the user said about the fleet. local_slots, labels: of the command line; defaults: of buildgraph.toml.
+    Raises UsageError."""
     if local_slots is not None and not 0 <= local_slots <= MOST_SLOTS:
         raise UsageError(f"--local-slots {local_slots}: it must be from 0 to {MOST_SLOTS}")
     slots = defaults if local_slots is None else local_slots
-    return FleetChoice(slots, frozenset(table.get("trusted-workers", ())))
+    return FleetChoice(slots, frozenset(table.get("trusted-workers", ())), _labels(labels))
+
+
+def _labels(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    try:
+        labels = dict(map(parse_label, texts))
+    except ValueError as error:
+        raise UsageError(f"--worker-label {error}") from None
+    if len(labels) > MAX_ASKED:
+        raise UsageError(f"--worker-label may name {MAX_ASKED} labels at most")
+    return tuple(sorted(labels.items()))
 
 
 def check_remote(path: str, table: object) -> None:
@@ -90,6 +106,8 @@ def check_remote(path: str, table: object) -> None:
             if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
                 raise UsageError(f"{path}: remote.{name} is no list of names", hint=f'as in {name} = ["main"]')
             if name == "trusted-workers":
+                if len(value) > MAX_WORKERS:
+                    raise UsageError(f"{path}: remote.{name} has more than {MAX_WORKERS} fingerprints")
                 for each in value:
                     check_fingerprint(each, f"{path}: remote.{name}")
         elif not isinstance(value, str) or "\0" in value or (not value and name != "write"):

@@ -114,7 +114,7 @@ class _Service:
         guard = TokenGuard(options.tokens, options.anonymous, quotas, journal)
         tally = Tally(store, metrics)
         calls = Calls(journal, metrics, guard.message_limit)
-        fleet = FleetService(journal.write, metrics)
+        fleet = FleetService(journal.write, metrics, shares_mounts=options.shares_mounts)
         server = Server(
             store, options.listen, guard, meter=tally, reflection=options.reflection,
             interceptors=[calls], turned_away=calls.turned_away, further=fleet,

@@ -38,7 +38,7 @@ ANONYMOUS: Mapping[str, tuple[Scope, ...]] = {
 """Whoever may write may read, too: a client looks before it uploads."""
 TEXTS = (
     "listen", "http", "anonymous", "tokens", "tls-cert", "tls-key", "tls-client-ca", "log", "grace", "max-used-space",
-    "min-free-space", "unused-for",
+    "min-free-space", "unused-for", "cache-mounts",
 )  # fmt: skip
 """Keys of the table whose values are texts, and the options of the same names."""
 LIMITS = "namespace-limits"
@@ -66,12 +66,14 @@ class ServeOptions(NamedTuple):
     min_free: int | None
     unused_for: float | None
     namespace_limits: tuple[NamespaceLimit, ...]
+    shares_mounts: bool
 
 
 def serve_parser() -> Parser:
     parser = Parser(
         prog="buildgraph serve",
-        description="Serve a store to a team: the Remote Execution API's storage services, over gRPC.",
+        description="Serve a store to a team: the Remote Execution API's storage services, over gRPC, "
+        "and a scheduler that gives out steps of builds to the workers that join.",
         epilog="`buildgraph serve token create|list|revoke` says who may call. Running it for good: docs/operate.md.",
     )
     add = parser.add_argument
@@ -90,6 +92,7 @@ def serve_parser() -> Parser:
     add("--unused-for", metavar="TIME", help="remove what nobody used for so long: 90d")
     what = "what each such namespace may hold: 'pr/*=5GB'"
     add("--namespace-limit", action="append", default=[], metavar="PATTERN=SIZE", help=what)
+    add("--cache-mounts", metavar="HOW", help="of workers: own (default), or shared: new ones begin with a snapshot")
     add("--reflection", action="store_true", help="let tools such as grpcurl list the services")
     return parser
 
@@ -111,6 +114,9 @@ def serve_options(parsed: argparse.Namespace, store: str, table: Mapping[str, An
     cert, key, client_ca = path("tls-cert"), path("tls-key"), path("tls-client-ca")
     if bool(cert) != bool(key) or (client_ca and not cert):
         raise UsageError("--tls-cert and --tls-key belong together, and --tls-client-ca to both", hint=_HELP)
+    mounts = text("cache-mounts", "own")
+    if mounts not in ("own", "shared"):
+        raise _wrong("--cache-mounts", f"{mounts[:40]!r} is not own or shared")
     disk = disk_bytes(_there(store))
     limits = [*parsed.namespace_limit, *(f"{name}={size}" for name, size in table.get(LIMITS, {}).items())]
     unused_for = text("unused-for")
@@ -131,6 +137,7 @@ def serve_options(parsed: argparse.Namespace, store: str, table: Mapping[str, An
         min_free=_size("--min-free-space", text("min-free-space"), disk),
         unused_for=_time("--unused-for", unused_for, 0.0) if unused_for else None,
         namespace_limits=tuple(_limit(each, disk) for each in limits),
+        shares_mounts=mounts == "shared",
     )
 
 

@@ -60,7 +60,8 @@ def run(arguments: Sequence[str]) -> int:
         if request.remote is not None:
             from compiler.remote_cache import RemoteCache
 
-            team = RemoteCache(store, request.remote, lambda _: None)  # believed, and not asked
+            strict = bool(request.fleet.trusted)
+            team = RemoteCache(store, request.remote, lambda _: None, strict=strict)  # believed as ever, and not asked
         session = Session(store, request.definition, request.variants[0], team=team)
         node = find_node(session.graph, session.dockerfile, parsed.node)
         outlook = None

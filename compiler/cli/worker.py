@@ -20,6 +20,7 @@ from compiler.cli.options import Parser
 from compiler.cli.remote_options import remote_settings
 from compiler.cli.streams import say
 from compiler.progress.text import printable
+from worker.fleet.labels import parse_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,8 +38,6 @@ LOCK = "worker.lock"
 """In the store's directory."""
 MAX_SLOTS = 1024
 MAX_LABELS = 64
-MAX_LABEL = 300
-"""Characters of a label's name, and of its value."""
 LEAST_CACHE = 64 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
@@ -142,9 +141,10 @@ def _size(option: str, text: str, whole: int) -> int:
 def _labels(texts: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for text in texts:
-        name, equals, value = text.partition("=")
-        if not name or not equals or len(name) > MAX_LABEL or len(value) > MAX_LABEL or name.startswith("namespace:"):
-            raise UsageError(f"--label {text[:80]!r} is not of the form NAME=VALUE")
+        try:
+            name, value = parse_label(text)
+        except ValueError as error:
+            raise UsageError(f"--label {error}") from None
         found[name] = value
     if len(found) > MAX_LABELS:
         raise UsageError(f"a worker has at most {MAX_LABELS} labels")
@@ -187,6 +187,8 @@ class _Worker:
         from worker.fleet.hot_layers import HotLayers, usual_limit
         from worker.fleet.identity import Identity
         from worker.fleet.inputs import Inputs
+        from worker.fleet.mount_filler import MountFiller
+        from worker.fleet.mount_publisher import MountPublisher
         from worker.fleet.publishing import Publishing
         from worker.fleet.remotes import Remotes
 
@@ -205,7 +207,9 @@ class _Worker:
         executor = Executor(store, library, machine, made_by=f"worker@{offer.name}")
         held.callback(executor.close)
         inputs, publishing = Inputs(store, library, hot, remotes), Publishing(remotes, identity)
-        tools = Tools(store, executor, inputs, publishing, hot, identity, machine.keeper)
+        mounts = MountPublisher(store, library, hot, inputs, publishing, self._say)
+        filler = MountFiller(library, hot, inputs, self._say)
+        tools = Tools(store, executor, inputs, publishing, hot, identity, machine.keeper, mounts, filler)
         agent = Agent(offer, tools, caller, self._say)
         self._take_signals(agent.drain, agent.interrupt)
         self._say(f"{offer.name} joins {options.remote.origin}")

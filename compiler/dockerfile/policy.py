@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from cache.size_text import parse_size
 from compiler.dockerfile.durations import parse_duration
 from compiler.dockerfile.errors import DockerfileError, did_you_mean
+from worker.fleet.labels import MAX_ASKED, parse_label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,14 +23,19 @@ MAX_SECONDS = 3650 * 86400
 MAX_RETRIES = 10
 """A step that fails eleven times running does not fail by chance."""
 
+MAX_MEMORY = 1 << 50
+"""Bytes, 1 PiB: more than any machine has."""
+
 _STEPS = ("RUN", "COPY", "ADD", "WORKDIR")
-_ONLY_RUN = frozenset({"retry", "timeout", "secret-in-key"})
+_ONLY_RUN = frozenset({"retry", "timeout", "secret-in-key", "memory", "label"})
 _EXAMPLES = {
     "no-cache": "no-cache",
     "ttl": "ttl=24h",
     "retry": "retry=3",
     "timeout": "timeout=10m",
     "secret-in-key": "secret-in-key=ID",
+    "memory": "memory=4GB",
+    "label": "label=NAME=VALUE",
 }
 WORDS_HINT = f"a policy comment takes {', '.join(_EXAMPLES.values())}"
 _WORD = re.compile(r"[^\s,]+")
@@ -40,7 +48,8 @@ class Policy(NamedTuple):
 
     no_cache: it always runs again. ttl: seconds for which a result is good, None for ever. retry: how many more times
     a command that failed is tried. timeout: seconds that one try may take, None for any time. secret_in_key: ids of
-    secrets of which a change runs the step again, in the order written.
+    secrets of which a change runs the step again, in the order written. memory: bytes that a worker of a fleet must
+    have for it, 0 if that was not said; labels: that it must have, in the order written.
     """
 
     no_cache: bool = False
@@ -48,6 +57,8 @@ class Policy(NamedTuple):
     retry: int = 0
     timeout: float | None = None
     secret_in_key: tuple[str, ...] = ()
+    memory: int = 0
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 NO_POLICY = Policy()
@@ -83,6 +94,7 @@ def read_policy(comments: Sequence[PolicyComment], keyword: str, source: Source)
         raise DockerfileError(message, comments[0].span(source), hint="put it directly above the step that it is about")
     fields: dict[str, object] = {}
     secrets: list[str] = []
+    labels: dict[str, str] = {}
     for comment in comments:
         place = comment.span(source)
         words = list(_WORD.finditer(comment.line, comment.line.index(":") + 1))
@@ -99,11 +111,13 @@ def read_policy(comments: Sequence[PolicyComment], keyword: str, source: Source)
             try:
                 if name == "secret-in-key":
                     secrets.append(_secret_id(value))
+                elif name == "label":
+                    _add_label(labels, value)
                 else:
                     fields[field] = _value(name, value)
             except ValueError as error:
                 raise DockerfileError(f"{name}: {error}", span, hint=WORDS_HINT) from None
-    return Policy(**fields, secret_in_key=tuple(secrets))  # type: ignore[arg-type]  # as _value made them
+    return Policy(**fields, secret_in_key=tuple(secrets), labels=tuple(labels.items()))  # type: ignore[arg-type]  # as _value made them
 
 
 def _check_word(name: str, equals: str, keyword: str, span: Span) -> None:
@@ -129,7 +143,26 @@ def _value(name: str, text: str) -> object:
         if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= MAX_RETRIES):
             raise ValueError(f"{text[:60] or 'nothing'} is no number from 1 to {MAX_RETRIES}")
         return int(text)
-    return _seconds(text)
+    return _bytes(text) if name == "memory" else _seconds(text)
+
+
+def _bytes(text: str) -> int:
+    """Bytes of a size; ValueError unless machines can have so much."""
+    with contextlib.suppress(ValueError):
+        size = parse_size(text, 0)
+        if 0 < size <= MAX_MEMORY:
+            return size
+    raise ValueError(f"{text[:60] or 'nothing'} is no size such as 512MB or 4GB, of at most 1024TB")
+
+
+def _add_label(labels: dict[str, str], text: str) -> None:
+    """One more; ValueError if it is none, or one too many."""
+    name, value = parse_label(text)
+    if name in labels:
+        raise ValueError(f"{name[:60]} is given twice")
+    if len(labels) == MAX_ASKED:
+        raise ValueError(f"a step asks for {MAX_ASKED} labels at most")
+    labels[name] = value
 
 
 def _seconds(text: str) -> float:

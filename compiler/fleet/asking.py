@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -12,7 +14,7 @@ from cache.remote.client import Client
 from cache.remote.trouble import Unsupported, trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from cache.remote_settings import RemoteSettings
 
@@ -35,6 +37,31 @@ class FleetClient:
             yield from self._stub.Watch(request, metadata=self._client.caller.metadata)
         except grpc.RpcError as error:
             raise self._trouble(error) from None
+
+    def live_states(self, seconds: float) -> Iterator[fleet_pb2.FleetState | None]:
+        """The same, and None whenever that many seconds passed without one."""
+        came: queue.SimpleQueue[fleet_pb2.FleetState | RemoteError | None] = queue.SimpleQueue()
+
+        def read() -> None:
+            try:
+                for state in self.states(once=False):
+                    came.put(state)
+                came.put(None)
+            except RemoteError as error:
+                came.put(error)
+
+        threading.Thread(target=read, name="fleet-states", daemon=True).start()
+        while True:
+            try:
+                state = came.get(timeout=seconds)
+            except queue.Empty:
+                yield None
+                continue
+            if isinstance(state, RemoteError):
+                raise state
+            if state is None:
+                return
+            yield state
 
     def explain(self, action: str) -> fleet_pb2.ExplainResponse:
         """What was decided about an action of ours. action: its content key, or the beginning of that."""
@@ -97,6 +124,14 @@ def state_json(state: fleet_pb2.FleetState) -> dict[str, Any]:
             for each in state.builds
         ],
     }  # fmt: skip
+
+
+def aged(state: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    """What `state_json` made, so many seconds later, if nothing has happened."""
+    found = {**state, "at": state["at"] + seconds}
+    for kind in ("running", "queued"):
+        found[kind] = [{**each, "seconds": each["seconds"] + seconds} for each in state[kind]]
+    return found
 
 
 def _action(each: fleet_pb2.ActionState) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from cache.entry import DIRECTORY
 from cache.errors import DefinitionError
 from worker.copy_plan import CopyPlan
 from worker.copy_write import write_plan
+from worker.fleet.action_body import FILE, Body, Place
 from worker.operation import Run
+from worker.run_key import path_digest
 from worker.selection import missing_hint
 
 if TYPE_CHECKING:
@@ -23,9 +25,6 @@ if TYPE_CHECKING:
     from worker.library import LayerLibrary
     from worker.operation import Mount
     from worker.tree import Tree
-
-FILE = "file"
-"""What a file of a context is called in a layer of its own."""
 
 
 class Shelf(Protocol):
@@ -50,12 +49,13 @@ class Inputs:
         self._sent: dict[str, Future[Layer]] = {}
         self._made: dict[tuple[int, str], tuple[Tree, Layer]] = {}
 
-    def prepare(self, action: Action) -> Action:
-        """The same action with layers alone as inputs, each complete and on the shelf.
+    def prepare(self, action: Action) -> Body:
+        """The action with layers alone as inputs, each complete and on the shelf.
 
         Raises DefinitionError for a mount of what is not there, RemoteError, LayerGone, StoreProblem.
         """
-        action = self.as_layers(action)
+        body = self.as_layers(action)
+        action = body.action
         every = {layer.diff_id: layer for given in action.inputs if isinstance(given, tuple) for layer in given}
         ready = self._send(list(every.values()))
         inputs = tuple(
@@ -63,24 +63,23 @@ class Inputs:
             for given in action.inputs
             if isinstance(given, tuple)
         )
-        return action._replace(inputs=inputs)
+        return body._replace(action=action._replace(inputs=inputs))
 
-    def as_layers(self, action: Action) -> Action:
-        """Each mount of a context's files becomes the mount of a layer that has just those."""
+    def as_layers(self, action: Action) -> Body:
+        """For each mount of a context's files there is a layer that has just those."""
         operation = action.operation
         assert isinstance(operation, Run)
         inputs = list(action.inputs)
-        mounts: list[Mount] = []
-        for mount in operation.mounts:
+        places: list[Place] = []
+        for number, mount in enumerate(operation.mounts):
             given = None if mount.input is None else action.inputs[mount.input]
             if given is not None and not isinstance(given, tuple):
                 layer, source = self._layer(given, mount)
-                mount = mount._replace(input=len(inputs), source=source)
+                places.append(Place(number, len(inputs), source, path_digest(given, mount.source)))
                 inputs.append((layer,))
-            mounts.append(mount)
-        # Whatever no mount names any more keeps its place, so that numbers stay what they are.
+        # A context keeps its place, with nothing in it, so that numbers stay what they are.
         kept = tuple(given if isinstance(given, tuple) else () for given in inputs)
-        return action._replace(operation=operation._replace(mounts=tuple(mounts)), inputs=kept)
+        return Body(action._replace(inputs=kept), tuple(places))
 
     def _layer(self, tree: Tree, mount: Mount) -> tuple[Layer, str]:
         """A part of a tree, and where it stands in the layer: as a step that runs here sees it."""

@@ -1,4 +1,4 @@
-"""LeaseLine: what a build gives the holder of one lease and nobody else: secrets, and connections to ssh agents."""
+"""LeaseLine: what a build gives the holder of one lease alone: secrets, proxies, and connections to ssh agents."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class LeaseLine:
         self._lock = threading.Lock()
         self._open: dict[str, socket.socket] = {}
 
-    def give(self, secrets: Mapping[str, bytes]) -> None:
-        """The values of secrets by id; comes first, also if there are none."""
+    def give(self, secrets: Mapping[str, bytes], proxies: Mapping[str, str]) -> None:
+        """The values of secrets by id, and proxy variables; comes first, also if there are none."""
         values = {name: base64.b64encode(value).decode() for name, value in secrets.items()}
-        data = json.dumps(values, sort_keys=True).encode()
+        data = json.dumps({"secrets": values, "proxies": dict(proxies)}, sort_keys=True).encode()
         for start in range(0, len(data), CHUNK):
             self._put(SECRETS, data[start : start + CHUNK])
         self._end(SECRETS)

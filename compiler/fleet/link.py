@@ -94,7 +94,7 @@ class _Requests:
 
 class Link:
     """All methods may be called from several threads. lost: nothing can be asked of the fleet any more. gave_up: not
-    because it was closed."""
+    because it was closed. had_workers: there is a worker, or was since the build began."""
 
     def __init__(self, client: Client, opening: fleet_pb2.OpenBuild, lost_seconds: float = LOST_SECONDS) -> None:
         self._client = client
@@ -111,6 +111,7 @@ class Link:
         self._thread = threading.Thread(target=self._run, name="fleet", daemon=True)
         self.lost = False
         self.gave_up = False
+        self.had_workers = False
 
     def open(self) -> fleet_pb2.BuildOpened | None:
         """What the fleet is; None if there is none for us."""
@@ -230,6 +231,7 @@ class Link:
             if self._closing.is_set():
                 return
             watches = list(self._watches.values())
+        self.had_workers = self.had_workers or opened.workers > 0
         for watch in watches:
             watch.tell(Reopened())
         with self._lock:
@@ -242,6 +244,8 @@ class Link:
     def _take(self, event: fleet_pb2.BuildEvent) -> None:
         kind = event.WhichOneof("message")
         said = getattr(event, kind) if kind else None
+        if kind == "opened":
+            self.had_workers = self.had_workers or event.opened.workers > 0
         if said is None or kind == "opened":
             return
         with self._lock:

@@ -13,10 +13,11 @@ from worker.operation import Run
 from worker.run_mounts import not_given
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Container, Mapping, Sequence
 
     from buildgraph.v1 import fleet_pb2
 
+    from compiler.fleet.placed_executor import Wish
     from compiler.graph import Graph
     from worker.action import Action, Order
 
@@ -42,12 +43,13 @@ def check_given(operation: Run, order: Order) -> None:
             raise not_given(mount)
 
 
-def needs_of(action: Action, seconds: float | None, critical: float) -> fleet_pb2.Needs:
-    """action: with layers alone as inputs. seconds: expected, None if nobody knows. critical: to the build's end."""
+def needs_of(action: Action, wish: Wish, workers: Sequence[bytes] = ()) -> fleet_pb2.Needs:
+    """action: with layers alone as inputs. workers: keys of those that may have it, none for any."""
     from buildgraph.v1 import fleet_pb2
 
     needs = fleet_pb2.Needs(
-        platform=action.platform or str(Platform.here()), seconds=seconds or 0.0, critical=critical
+        platform=action.platform or str(Platform.here()), seconds=wish.seconds or 0.0, critical=wish.critical,
+        memory=wish.memory, labels=wish.labels, workers=workers,
     )  # fmt: skip
     seen = set()
     for given in action.inputs:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from buildgraph.v1 import fleet_pb2
 
-from cache import encoding
 from cache.errors import BuildgraphError, CorruptBlob, RemoteError
 from cache.promises import Origin
 from compiler.fleet.fleet_log import KEPT, FleetLog
@@ -22,7 +21,7 @@ from worker.fleet.action_body import MAX_BODY, encode_body
 from worker.operation import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from cache.promises import Promise
     from cache.result import Result
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from compiler.fleet.link import Link, Watch
     from compiler.remote_cache import RemoteCache
     from worker.action import Action, Order
+    from worker.fleet.action_body import Body
 
 POLL_SECONDS = 0.1
 """How often a thread that waits for the fleet looks whether anybody still wants the result."""
@@ -44,15 +44,18 @@ def _ignore(_: str) -> None:
 
 class Wish(NamedTuple):
     """What the scheduler, and the user, are told beside the action. text, node: for people. seconds: expected.
-    critical: to the end of the build. anew: not "" if a result that is there already does not do: then what it is asked
-    for by, so that the fleet knows none. on: is told the worker that begins it; here: why this machine does; waits: why
-    nobody does yet."""
+    critical: to the end of the build. memory, labels: what a worker must have. anew: a result that is there already
+    does not do. marks: of secrets in the action's key. on: is told the worker that begins it; here: why this machine
+    does; waits: why nobody does yet."""
 
     text: str = "RUN"
     node: str = ""
     seconds: float | None = None
     critical: float = 0.0
-    anew: str = ""
+    memory: int = 0
+    labels: Mapping[str, str] = {}
+    anew: bool = False
+    marks: tuple[tuple[str, str], ...] = ()
     on: Callable[[str], None] = _ignore
     here: Callable[[str], None] = _ignore
     waits: Callable[[str], None] = _ignore
@@ -95,6 +98,8 @@ class PlacedExecutor:
         if not isinstance(action.operation, Run):
             return Placed(self._here.execute(action, order))
         check_given(action.operation, order)
+        if not self._link.had_workers:
+            return Placed(self._here.execute(action, order))
         why = stays_here(action.operation, self._remote.store.directory, self._here.local_slots)
         if not why:
             try:
@@ -119,10 +124,7 @@ class PlacedExecutor:
         if self._link.lost:
             raise _Declined("the scheduler is out of reach")
         try:
-            sent = self._inputs.prepare(action)
-            if wish.anew:
-                sent = sent._replace(key=encoding.key("anew", [action.key, wish.anew]))
-            request = self._request(sent, order, wish)
+            request = self._request(self._inputs.prepare(action)._replace(marks=wish.marks), order, wish)
         except LayerGone:
             raise
         except RemoteError as error:
@@ -144,17 +146,17 @@ class PlacedExecutor:
             turn.close()
             self._link.forget(turn.watch, cancel=not done)
 
-    def _request(self, action: Action, order: Order, wish: Wish) -> fleet_pb2.ExecuteAction:
-        operation = action.operation
-        assert isinstance(operation, Run)
-        wanted = {kind: {mount.id for mount in operation.mounts if mount.type == kind} for kind in ("secret", "ssh")}
+    def _request(self, body: Body, order: Order, wish: Wish) -> fleet_pb2.ExecuteAction:
+        action = body.action
+        wanted = {kind: {mount.id for mount in body.run.mounts if mount.type == kind} for kind in ("secret", "ssh")}
         request = fleet_pb2.ExecuteAction(
             action=fleet_pb2.ActionOrder(
-                key=action.key, body=encode_body(action), retry=order.retry, timeout=order.timeout or 0.0,
-                proxies=order.proxies, secrets=sorted(wanted["secret"] & order.secrets.keys()),
+                key=action.key, body=encode_body(body), retry=order.retry, timeout=order.timeout or 0.0,
+                sealed_proxies=bool(order.proxies), secrets=sorted(wanted["secret"] & order.secrets.keys()),
                 agents=sorted(wanted["ssh"] & order.agents.keys()),
             ),
-            needs=needs_of(action, wish.seconds, wish.critical), text=order.shown(wish.text), node=wish.node,
+            needs=needs_of(action, wish, self._trust.keys), text=order.shown(wish.text), node=wish.node,
+            anew=wish.anew,
         )  # fmt: skip
         if len(request.action.body) > MAX_BODY:
             raise _Declined("it says too much for one message")
@@ -280,10 +282,10 @@ class _Turn:
             return
         asked = self.watch.request.action
         line = None
-        if started.seal_key and (asked.secrets or asked.agents):
+        if started.seal_key and (asked.secrets or asked.agents or asked.sealed_proxies):
             agents = {name: self._order.agents[name] for name in asked.agents}
             line = LeaseLine(started, agents, send)
-            line.give({name: self._order.secrets[name] for name in asked.secrets})
+            line.give({name: self._order.secrets[name] for name in asked.secrets}, self._order.proxies)
         self._lines[started.lease] = line
 
     def sealed(self, sealed: fleet_pb2.Sealed) -> None:

@@ -23,7 +23,7 @@ from compiler.records import medians
 from worker.fleet.limits import NOBODY_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from cache.digest import Digest
     from cache.remote.client import Client
@@ -71,12 +71,17 @@ class Fleet:
         self.slots = slots
 
     def at_once(self, jobs: int) -> int:
-        return max(jobs, min(MOST_AT_ONCE, max(self.slots, LEAST_AT_ONCE) + jobs))
+        return jobs if not self.has_workers else max(jobs, min(MOST_AT_ONCE, max(self.slots, LEAST_AT_ONCE) + jobs))
 
     def executor(self, here: Here, library: LayerLibrary, trusted: frozenset[str]) -> PlacedExecutor:
         shelf = ServerShelf(self._client, self._remote, self._namespace)
         inputs = Inputs(library, shelf)
         return PlacedExecutor(here, self._link, inputs, self._remote, Trust(self._namespace, trusted))
+
+    @property
+    def has_workers(self) -> bool:
+        """Whether there is a worker, or was one. Until then all is made here."""
+        return self._link.had_workers
 
     @property
     def is_lost(self) -> bool:
@@ -89,10 +94,10 @@ class Fleet:
 
 
 def open_fleet(remote: RemoteCache, project: str, *, insists: bool = False) -> Fleet | None:
-    """The fleet of a server that was contacted; None if it has none, or none for us.
+    """The fleet of a server that was contacted; None if it has none, or none for us. It may be without workers so far.
 
     insists: nothing is to run on this machine. Then a fleet without workers is waited for a while: they may be coming
-    back to a server that was just started.
+    back to a server that was just started; and None if none comes.
     """
     client, namespace = remote.client, remote.settings.write
     # What a worker made is read where it was written to.
@@ -100,7 +105,7 @@ def open_fleet(remote: RemoteCache, project: str, *, insists: bool = False) -> F
         return None
     if namespace is None or namespace not in remote.settings.reads or not _may_execute(client, namespace):
         return None
-    until = time.monotonic() + (NOBODY_SECONDS if insists else 0.0)
+    until = time.monotonic() + NOBODY_SECONDS
     while True:
         opening = fleet_pb2.OpenBuild(
             version=VERSION, build=os.urandom(16).hex(), instance_name=namespace, project=project
@@ -109,7 +114,7 @@ def open_fleet(remote: RemoteCache, project: str, *, insists: bool = False) -> F
         opened = link.open()
         if opened is None:
             return None
-        if opened.workers:
+        if opened.workers or not insists:
             return Fleet(link, opened.slots, remote, client, namespace)
         link.close()
         if time.monotonic() >= until:
@@ -129,9 +134,17 @@ class Placing:
     """Executes steps of one session; may be called by several threads at once."""
 
     def __init__(
-        self, executor: PlacedExecutor, session: Session, reporter: Reporter, team: TeamBuild, began: float
+        self,
+        executor: PlacedExecutor,
+        session: Session,
+        reporter: Reporter,
+        team: TeamBuild,
+        began: float,
+        labels: Mapping[str, str],
     ) -> None:
-        """began: when the build did, seconds since the epoch."""
+        """began: when the build did, seconds since the epoch. labels: what workers must have for any of its steps; they
+        go before what a step says."""
+        self._labels = labels
         self._executor = executor
         self._session = session
         self._reporter = reporter
@@ -139,7 +152,6 @@ class Placing:
         self._began = began
         self._seconds = medians(session.records.expected())
         self._critical = critical_paths(session.graph, self._seconds)
-        self._token = os.urandom(16).hex()
 
     def __call__(
         self, node: Node, action: Action, order: Order, on: Callable[[str], None], /
@@ -156,12 +168,18 @@ class Placing:
             node=session.graph.secrets.shown(node.id),
             seconds=self._seconds.get(node.id),
             critical=self._critical.get(node.id, 0.0),
-            anew=self._token if self._is_to_run_again(node, action.key) else "",
+            memory=node.policy.memory,
+            labels={**dict(node.policy.labels), **self._labels},
+            anew=self._is_to_run_again(node, action.key),
+            marks=tuple((name, mark) for name, mark in session.keys.marks(node)),
             on=lambda worker: begun(worker, worker),
             here=lambda why: begun(f"this machine: {why}", ""),
             waits=lambda reason: report(Waiting(node.id, reason)),
         )
         placed = self._executor.place(action, order, wish)
+        if self._team.remote.strict and not wish.anew and is_expired(node, placed.result, self._began):
+            # The server had one, of which nothing was known here.
+            placed = self._executor.place(action, order, wish._replace(anew=True))
         if placed.promise is not None:
             session.lookup.promised[action.key] = placed.promise
             self._team.made_there.add(action.key)

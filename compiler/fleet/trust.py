@@ -15,11 +15,14 @@ class Distrusted(Exception):
 
 
 class Trust:
-    """namespace: where results are kept. trusted: fingerprints; empty for any worker that the server lets in."""
+    """namespace: where results are kept. trusted: fingerprints; empty for any worker that the server lets in. keys:
+    those of the trusted ones."""
 
     def __init__(self, namespace: str, trusted: frozenset[str]) -> None:
+        from worker.fleet.identity import public_key
+
         self._namespace = namespace
-        self._trusted = trusted
+        self.keys = sorted(map(public_key, trusted))
 
     def check_lease(self, started: fleet_pb2.ActionStarted) -> None:
         """That whoever gets our secrets is the worker that it says, and one of ours. Raises Distrusted."""
@@ -34,7 +37,7 @@ class Trust:
         unless only some workers are. Raises Distrusted."""
         outcome = done.outcome
         if not outcome.signature and outcome.HasField("result"):
-            if self._trusted:
+            if self.keys:
                 raise Distrusted("the result is signed by nobody, and only results of trusted workers are used")
             return
         self._check_key(outcome.worker_key, done.worker)
@@ -46,7 +49,7 @@ class Trust:
     def _check_key(self, key: bytes, worker: str) -> None:
         from worker.fleet.identity import fingerprint
 
-        if self._trusted and fingerprint(key) not in self._trusted:
+        if self.keys and key not in self.keys:
             raise Distrusted(f"the worker {worker} ({fingerprint(key)}) is none of the trusted ones")
 
     @staticmethod

@@ -16,4 +16,6 @@ def written(policy: Policy) -> list[str]:
     if policy.timeout:
         minutes, seconds = divmod(int(policy.timeout), 60)
         words.append(f"timeout={minutes // 1440}d{minutes // 60 % 24}h{minutes % 60}m{seconds}s")
+    words += [f"memory={policy.memory >> 10}k"] if policy.memory else []
+    words += [f"label={name}={value}" for name, value in policy.labels]
     return [*words, *(f"secret-in-key={name}" for name in policy.secret_in_key)]

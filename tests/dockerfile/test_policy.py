@@ -49,6 +49,8 @@ def refusal(text: str) -> DockerfileError:
         ("# buildgraph: retry=10,ttl=1s", Policy(retry=10, ttl=1.0)),
         ("# buildgraph: secret-in-key=3, retry=3", Policy(retry=3, secret_in_key=("3",))),
         ("# buildgraph: secret-in-key=b\n# buildgraph: secret-in-key=a", Policy(secret_in_key=("b", "a"))),
+        ("# buildgraph: memory=4GB retry=1", Policy(retry=1, memory=4 << 30)),
+        ("# buildgraph: label=gpu=a100,label=zone=", Policy(labels=(("gpu", "a100"), ("zone", "")))),
         ("# buildgraph: retry=2\n#\n# why: it is flaky\n#buildgraph: timeout=1m", Policy(retry=2, timeout=60.0)),
     ],
 )
@@ -109,6 +111,15 @@ def test_a_base_image_has_no_say() -> None:
         ("no-cache no-cache", 24, 8, "no-cache is given twice", False),
         ("secret-in-key=a,secret-in-key=a", 31, 15, "secret-in-key=a is given twice", False),
         ("secret-in-key=", 15, 14, "secret-in-key: nothing is no id of a secret", True),
+        ("memory=lots", 15, 11, "memory: lots is no size such as 512MB or 4GB, of at most 1024TB", True),
+        ("memory=0", 15, 8, "memory: 0 is no size such as 512MB or 4GB, of at most 1024TB", True),
+        ("memory=20%", 15, 10, "memory: 20% is no size such as 512MB or 4GB, of at most 1024TB", True),
+        ("memory=1025TB", 15, 13, "memory: 1025TB is no size such as 512MB or 4GB, of at most 1024TB", True),
+        ("memory=1g memory=2g", 25, 9, "memory is given twice", False),
+        ("label=gpu", 15, 9, "label: 'gpu' is not of the form NAME=VALUE", True),
+        ("label=namespace:x=execute", 15, 25, "label: 'namespace:x=execute' is not of the form NAME=VALUE", True),
+        ("label=a=1 label=a=2", 25, 9, "label: a is given twice", True),
+        (" ".join(f"label=n{at:02}=" for at in range(17)), 191, 10, "label: a step asks for 16 labels at most", True),
         ("", 1, 13, "the policy comment says nothing", True),
     ],
 )
@@ -133,6 +144,8 @@ def test_a_mistake_is_pointed_at(words: str, column: int, length: int, message: 
         ("FROM a\n# buildgraph: retry=2\nCOPY a b\n", 2, "retry applies to RUN only, not to COPY"),
         ("FROM a\n# buildgraph: timeout=2s\nADD a b\n", 2, "timeout applies to RUN only, not to ADD"),
         ("FROM a\n# buildgraph: secret-in-key=a\nWORKDIR /\n", 2, "secret-in-key applies to RUN only, not to WORKDIR"),
+        ("FROM a\n# buildgraph: memory=1g\nCOPY a b\n", 2, "memory applies to RUN only, not to COPY"),
+        ("FROM a\n# buildgraph: label=a=b\nCOPY a b\n", 2, "label applies to RUN only, not to COPY"),
         ("FROM a\n# buildgraph: ttl=1h\n#\n# buildgraph: ttl=2h\nRUN x\n", 4, "ttl is given twice"),
     ],
 )
@@ -152,6 +165,11 @@ WORDS = st.fixed_dictionaries(
         "retry": st.integers(1, 10),
         "timeout": st.integers(1, MAX_SECONDS).map(float),
         "secret_in_key": st.lists(st.from_regex(r"[a-zA-Z0-9_.-]{1,9}", fullmatch=True), unique=True, min_size=1).map(tuple),
+        "memory": st.integers(1, 1 << 40).map(lambda size: size << 10),
+        "labels": st.dictionaries(
+            st.from_regex(r"[a-zA-Z0-9_.-]{1,9}", fullmatch=True), st.from_regex(r"[a-z0-9=]{0,9}", fullmatch=True),
+            min_size=1, max_size=4,
+        ).map(lambda labels: tuple(labels.items())),
     },
 )
 

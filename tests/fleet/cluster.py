@@ -58,13 +58,15 @@ class Joined:
 class Cluster:
     """Starts with a server alone. Everything made here is ended by `close`."""
 
-    def __init__(self, root: Path, busybox: Path) -> None:
+    def __init__(self, root: Path, busybox: Path, *serve: str) -> None:
+        """serve: options of the server."""
         self.root = root
+        self._serve = serve
         self._busybox = busybox
         self._served = root / "served"
         self.worker_token = make_token(self._served, "--name", "workers", "--scope", "read,write,execute")
         self.token = make_token(self._served, "--name", "builder", "--scope", "read,write,execute")
-        self.server = Serving(root, store=self._served)
+        self.server = Serving(root, *serve, store=self._served)
         self.workers: list[Joined] = []
         self._clients: list[Program] = []
 
@@ -76,7 +78,7 @@ class Cluster:
         """Kill it, and start it again at the same address."""
         address = self.server.address
         self.server.end()
-        self.server = Serving(self.root, "--listen", address, store=self._served)
+        self.server = Serving(self.root, *self._serve, "--listen", address, store=self._served)
 
     def join(self, *names: str, slots: int = 2, arguments: tuple[str, ...] = ()) -> list[Joined]:
         """Workers, once the server knows them."""
@@ -123,6 +125,13 @@ class Cluster:
             if store.exists():
                 with contextlib.suppress(OSError):
                     remove_tree(str(store))
+
+
+def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it never came so far"
+        time.sleep(0.05)
 
 
 def places(ran: Ran) -> dict[str, str]:

@@ -43,6 +43,7 @@ class Driver:
         event = WorkerJoined(
             self.now, worker, worker, slots, memory, platforms, rest.pop("labels", {}), frozenset(layers),
             frozenset(rest.pop("caches", ())), tuple(Held(*each) for each in rest.pop("leases", ())),
+            rest.pop("key", worker.encode()),
         )  # fmt: skip
         assert not rest
         return self.scheduler.handle(event)

@@ -23,8 +23,10 @@ from cache.digest import Digest
 from cache.layer_reader import import_layer
 from cache.result import Layer
 from worker.action import Action
-from worker.fleet.action_body import encode_body
-from worker.operation import Run
+from worker.cache_mounts import mount_key
+from worker.fleet.action_body import Body, encode_body
+from worker.operation import Run, key_form
+from worker.run_key import run_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -130,12 +132,19 @@ class Orders:
 
     def run(self, script: str, layers: Iterable[Layer], mounts: tuple[Mount, ...] = (), *, insecure: bool = False, **order: Any) -> str:
         """Want a command; the key of its action, which nobody had before."""
-        key = blake3(os.urandom(16)).hexdigest()
-        run = Run(("/bin/sh", "-c", script), (("PATH", "/bin"),), "/", "", "default", "buildkitsandbox", mounts, insecure=insecure)
-        body = encode_body(Action(key, run, (tuple(layers),), "linux/amd64"))
-        action = pb.ActionOrder(key=key, body=body, **order)
-        needs = pb.Needs(platform="linux/amd64")
-        self.send(execute=pb.ExecuteAction(action=action, needs=needs, text=f"RUN {script}"))
+        env = (("PATH", "/bin"), ("NONCE", os.urandom(8).hex()))
+        run = Run(("/bin/sh", "-c", script), env, "/", "", "default", "buildkitsandbox", mounts, insecure=insecure)
+        given = tuple(layers)
+        key = run_key(key_form(run), "linux/amd64", [layer.content for layer in given], (), ())
+        return self.want(script, Body(Action(key, run, (given,), "linux/amd64")), **order)
+
+    def want(self, script: str, body: Body, *, anew: bool = False, **order: Any) -> str:
+        """Want an action as it stands."""
+        key = body.action.key
+        action = pb.ActionOrder(key=key, body=encode_body(body), **order)
+        caches = [mount_key(each) for each in body.run.mounts if each.type == "cache"]
+        needs = pb.Needs(platform="linux/amd64", caches=caches)
+        self.send(execute=pb.ExecuteAction(action=action, needs=needs, text=f"RUN {script}", anew=anew))
         return key
 
     def close(self) -> None:

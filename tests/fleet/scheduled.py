@@ -63,19 +63,19 @@ class Clock:
 class Scheduled:
     """`again` ends it and starts it anew at the same address, with the same store."""
 
-    def __init__(self, root: Path, away_seconds: float = 0.3) -> None:
+    def __init__(self, root: Path, away_seconds: float = 0.3, *, shares_mounts: bool = False) -> None:
         self.root = root
         self.clock = Clock()
         self.lines: list[dict[str, Any]] = []
         self.guard = NamedGuard({name: dict(grants) for name, grants in EVERYBODY.items()})
-        self._away_seconds = away_seconds
+        self._options = {"away_seconds": away_seconds, "shares_mounts": shares_mounts}
         self._made: list[Any] = []
         self._port = 0
         self._start()
 
     def _start(self) -> None:
         self.store = LmdbStore(str(self.root / "served"))
-        self.service = FleetService(self._say, away_seconds=self._away_seconds, clock=self.clock)
+        self.service = FleetService(self._say, clock=self.clock, **self._options)
         self._server = Server(self.store, f"127.0.0.1:{self._port}", self.guard, further=self.service)
         self._server.start()
         self._port = self._server.port
@@ -216,9 +216,10 @@ class Build(Stream):
         self.requests.put(pb.BuildRequest(**fields))
 
     def execute(self, key: str, **options: Any) -> str:
-        needs = pb.Needs(platform=options.pop("platform", ""), seconds=options.pop("seconds", 0.0))
-        body = options.pop("body", b'{"version": 1}')
-        self.send(execute=pb.ExecuteAction(action=pb.ActionOrder(key=key, body=body, **options), needs=needs, text=f"RUN {key[:4]}"))
+        needs = pb.Needs(platform=options.pop("platform", ""), seconds=options.pop("seconds", 0.0), **options.pop("needs", {}))
+        body, anew = options.pop("body", b'{"version": 1}'), options.pop("anew", False)
+        action = pb.ActionOrder(key=key, body=body, **options)
+        self.send(execute=pb.ExecuteAction(action=action, needs=needs, text=f"RUN {key[:4]}", anew=anew))
         return key
 
     def log(self, key: str, size: int) -> bytes:

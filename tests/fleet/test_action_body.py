@@ -16,8 +16,8 @@ from cache.digest import Digest
 from cache.errors import CorruptBlob
 from cache.result import Layer
 from worker.action import Action
-from worker.fleet.action_body import MAX_BODY, decode_body, encode_body
-from worker.operation import Copy, Inline, MakeDirectory, Mount, Pattern, Run, Script
+from worker.fleet.action_body import MAX_BODY, Body, Place, decode_body, encode_body
+from worker.operation import MakeDirectory, Mount, Run, Script, key_form
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,18 +44,28 @@ runs = st.builds(
     st.sampled_from(((), (Script("EOF", "#!/bin/sh\0\n"),))), st.lists(texts, max_size=2).map(tuple), numbers,
     st.sampled_from(((), (("nofile", 1, -1),))), st.booleans(),
 )  # fmt: skip
-sources = st.lists(st.one_of(st.builds(Pattern, st.just(1), texts, st.booleans()), st.builds(Inline, texts, st.text(max_size=9))), max_size=3)
-copies = st.builds(Copy, sources.map(tuple), paths, texts, texts, st.booleans(), st.lists(texts, max_size=2).map(tuple), st.booleans(), st.booleans())
-operations = st.one_of(runs, copies, st.builds(MakeDirectory, paths, texts))
-actions = st.builds(Action, st.just(KEY), operations, inputs, st.sampled_from(("", "linux/amd64", "linux/arm/v7", "linux/amd64/v2")))
+actions = st.builds(Action, st.just(KEY), runs, inputs, st.sampled_from(("", "linux/amd64", "linux/arm/v7", "linux/amd64/v2")))
+marks = st.lists(st.tuples(texts, texts), max_size=2).map(tuple)
 
 
-@given(actions)
+@st.composite
+def bodies(draw: st.DrawFn) -> Body:
+    """With places for some of the mounts."""
+    action, places = draw(actions), []
+    assert isinstance(action.operation, Run)
+    for number in range(len(action.operation.mounts)):
+        if draw(st.booleans()):
+            places.append(Place(number, len(action.inputs), draw(st.sampled_from(("", "file"))), draw(hashes)))
+            action = action._replace(inputs=(*action.inputs, (draw(layers),)))
+    return Body(action, tuple(places), draw(marks))
+
+
+@given(bodies())
 @settings(suppress_health_check=[HealthCheck.too_slow])
-def test_every_action_comes_back(action: Action) -> None:
-    body = encode_body(action)
-    assert body == encode_body(decode_body(KEY, body))
-    assert decode_body(KEY, body) == action
+def test_every_body_comes_back(body: Body) -> None:
+    data = encode_body(body)
+    assert decode_body(KEY, data) == body
+    assert data == encode_body(decode_body(KEY, data))
 
 
 def places(value: Any) -> list[list[Any]]:
@@ -67,10 +77,10 @@ def places(value: Any) -> list[list[Any]]:
     return found
 
 
-@given(actions, st.data())
+@given(bodies(), st.data())
 @settings(suppress_health_check=[HealthCheck.too_slow])
-def test_whatever_is_changed_either_makes_sense_or_is_refused(action: Action, data: st.DataObject) -> None:
-    value = json.loads(encode_body(action))
+def test_whatever_is_changed_either_makes_sense_or_is_refused(body: Body, data: st.DataObject) -> None:
+    value = json.loads(encode_body(body))
     way = data.draw(st.sampled_from(places(value)))
     strange = data.draw(st.sampled_from((None, True, -1, 1 << 63, 1.5, "", "x", "\0", [], {}, [[]], {"is": "Run"}, {"is": "Mount"}, ["x"] * 3)))
     changed = copy.deepcopy(value)
@@ -94,8 +104,9 @@ def test_bytes_that_are_no_body_are_refused(data: bytes) -> None:
 
 def simple(**fields: Any) -> dict[str, Any]:
     layer = Layer(f"sha256:{KEY}", KEY, Digest.of(b"t"), Digest.of(b"l"))
-    run = Run(("sh",), (("A", "b"),), "/", "", "default", "buildkitsandbox", (Mount("bind", "/m", 1),), (Script("EOF", "x"),))
-    value: dict[str, Any] = json.loads(encode_body(Action(KEY, run, ((layer,), ()), "linux/amd64")))
+    run = Run(("sh",), (("A", "b"),), "/", "", "default", "buildkitsandbox", (Mount("bind", "/m", 1), Mount("tmpfs", "/t")), (Script("EOF", "x"),))
+    action = Action(KEY, run, ((layer,), (), (layer,)), "linux/amd64")
+    value: dict[str, Any] = json.loads(encode_body(Body(action, (Place(0, 2, "file", KEY),), (("id", "mark"),))))
     value.update(fields)
     return value
 
@@ -109,7 +120,7 @@ def edit(value: dict[str, Any], *way: Any, to: Any) -> dict[str, Any]:
 
 
 WRONG: dict[str, Callable[[], dict[str, Any]]] = {
-    "another version": lambda: simple(version=2),
+    "another version": lambda: simple(version=1),
     "a version that is none": lambda: simple(version=True),
     "one field more": lambda: simple(more=1),
     "no inputs": lambda: simple(inputs=[]),
@@ -125,7 +136,7 @@ WRONG: dict[str, Callable[[], dict[str, Any]]] = {
     "another network": lambda: edit(simple(), "operation", "network", to="host"),
     "a script that leaves its place": lambda: edit(simple(), "operation", "scripts", 0, "name", to="../../etc/passwd"),
     "a mount of another type": lambda: edit(simple(), "operation", "mounts", 0, "type", to="host"),
-    "a mount of an input that is not there": lambda: edit(simple(), "operation", "mounts", 0, "input", to=2),
+    "a mount of an input that is not there": lambda: edit(simple(), "operation", "mounts", 0, "input", to=3),
     "a mount of an input before the first": lambda: edit(simple(), "operation", "mounts", 0, "input", to=-1),
     "a bind of nothing": lambda: edit(simple(), "operation", "mounts", 0, "input", to=None),
     "a mount at no place": lambda: edit(simple(), "operation", "mounts", 0, "target", to="m"),
@@ -136,6 +147,17 @@ WRONG: dict[str, Callable[[], dict[str, Any]]] = {
     "a layer whose content is a path": lambda: edit(simple(), "inputs", 0, 0, 1, to="../x"),
     "a blob that is named like a path": lambda: edit(simple(), "inputs", 0, 0, 2, to="../x/1"),
     "a blob of any size": lambda: edit(simple(), "inputs", 0, 0, 2, to=f"{KEY}/{1 << 60}"),
+    "a place of a mount that is not there": lambda: edit(simple(), "places", 0, 0, to=2),
+    "a place of a mount that shows no input": lambda: edit(simple(), "places", 0, 0, to=1),
+    "a place before the first mount": lambda: edit(simple(), "places", 0, 0, to=-1),
+    "two places of one mount": lambda: simple(places=[[0, 2, "", KEY]] * 2),
+    "a place in the root filesystem": lambda: edit(simple(), "places", 0, 1, to=0),
+    "a place in no layer": lambda: edit(simple(), "places", 0, 1, to=1),
+    "a place in an input that is not there": lambda: edit(simple(), "places", 0, 1, to=3),
+    "a place somewhere in a layer": lambda: edit(simple(), "places", 0, 2, to="etc"),
+    "a place with a digest that is none": lambda: edit(simple(), "places", 0, 3, to="absent"),
+    "a mark without a secret": lambda: edit(simple(), "secrets", 0, to=["mark"]),
+    "too many marks": lambda: simple(secrets=[["id", "mark"]] * 65),
     "a platform that is none": lambda: simple(platform="linux/amd64/a/b"),
     "a platform in another form": lambda: simple(platform="linux/x86_64"),
 }
@@ -162,6 +184,12 @@ def test_a_body_has_a_size_and_a_depth() -> None:
 
 
 def test_only_layers_that_are_known_by_their_bytes_are_sent() -> None:
-    action = Action(KEY, MakeDirectory("/x"), ((Layer(f"sha256:{KEY}", KEY),),))
+    action = Action(KEY, Run(("sh",), (), "/", "", "default", "h"), ((Layer(f"sha256:{KEY}", KEY),),))
     with pytest.raises(ValueError, match="no list of layers"):
-        encode_body(action)
+        encode_body(Body(action))
+
+
+def test_what_is_no_run_is_refused() -> None:
+    """Its key cannot be worked out by a worker."""
+    with pytest.raises(CorruptBlob):
+        decode_body(KEY, encoding.canonical(simple(operation=key_form(MakeDirectory("/x")))))

@@ -1,15 +1,13 @@
-"""A worker as a program: what it takes, makes, gives back and keeps to itself."""
+"""A worker as a program: what it takes, makes and gives back."""
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,7 +17,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from cluster import Cluster
+from cluster import Cluster, until
 from orders import Made, Orders, layer_of
 from serving import make_token
 
@@ -30,14 +28,11 @@ from worker.fleet.identity import fingerprint, verify
 from worker.fleet.sealing import ClientSeal
 from worker.fleet.signed_texts import outcome_text
 from worker.operation import Mount
-from worker.process_tree import descendants
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from cluster import Joined
-
-    from cache.result import Layer
 
 pytestmark = needs_root
 
@@ -74,13 +69,6 @@ def own(tmp_path: Path, busybox: Path) -> Iterator[Cluster]:
     made.close()
 
 
-def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "it never came so far"
-        time.sleep(0.05)
-
-
 def processes(mark: str) -> list[int]:
     """That have a text among their arguments."""
     found = []
@@ -91,26 +79,6 @@ def processes(mark: str) -> list[int]:
         except OSError:
             continue
     return found
-
-
-def layers_mounted(pid: int) -> int:
-    """In the keeper of a worker, which alone has more than none."""
-    found = [0]
-    for each in descendants(pid):
-        with contextlib.suppress(OSError):
-            found.append(Path(f"/proc/{each}/mountinfo").read_text().count(" - erofs "))
-    return max(found)
-
-
-def bytes_in(store: Path) -> int:
-    """Of blobs and everything made of them, each file once."""
-    seen = {}
-    for name in ("blobs", "snapshots", "runs"):
-        for path in (store / name).rglob("*"):
-            if path.is_file() and not path.is_symlink():
-                status = path.stat()
-                seen[status.st_ino] = status.st_size
-    return sum(seen.values())
 
 
 # what it makes
@@ -254,7 +222,7 @@ def test_a_secret_is_nowhere_afterwards(cluster: Cluster, build: Orders, base: M
     key = build.run(script, [base.layer], (Mount("secret", "/run/secrets/k", id="k", mode=0o400),), secrets=["k"])
     started = build.take("started", key)
     seal = ClientSeal(started.lease, started.seal_key)
-    data = json.dumps({"k": base64.b64encode(value).decode(), "not-asked-for": ""}).encode()
+    data = json.dumps({"secrets": {"k": base64.b64encode(value).decode(), "not-asked-for": ""}, "proxies": {}}).encode()
     for part in (data[:10], data[10:]):
         build.send(sealed=seal.seal("secrets", part))
     build.send(sealed={"lease": started.lease, "channel": "secrets", "end": True})
@@ -372,57 +340,3 @@ def test_it_waits_for_a_server_that_is_not_there_yet(own: Cluster, base: Made) -
     build.put(base)
     assert build.end_of(build.run("echo back", [base.layer]))[1] == b"back\n"
     build.close()
-
-
-# what it keeps
-
-
-@pytest.mark.slow
-def test_layers_that_were_not_used_lately_go(own: Cluster, base: Made) -> None:
-    worker = own.join("w1", slots=1, arguments=("--layer-cache", "64MB"))[0]
-    build = Orders(own.server.address, own.token)
-    build.put(base)
-    made: list[Layer] = []
-    for number in range(6):
-        key = build.run(f"head -c 20000000 /dev/urandom > /f{number}", [base.layer, *made[-1:]])
-        layer = decode_result(build.end_of(key)[0].result.SerializeToString()).layer
-        assert layer is not None
-        made.append(layer)
-    until(lambda: worker.said.count("of layers that were not used lately") >= 2)
-    until(lambda: bytes_in(worker.store) < 72 << 20)
-    until(lambda: layers_mounted(worker.process.pid) <= 5, 3)
-    first = made[0]
-    log = build.end_of(build.run("wc -c < /f0", [base.layer, first]))[1]
-    assert log == b"20000000\n", "what went comes again from the server"
-    build.close()
-    before = bytes_in(worker.store)
-    assert worker.stop() == 0
-    again = own.join("w1", slots=1, arguments=("--layer-cache", "64MB"))[0]
-    build = Orders(own.server.address, own.token)
-    assert build.end_of(build.run("wc -c < /f0", [base.layer, first]))[1] == b"20000000\n"
-    assert bytes_in(again.store) <= before + (1 << 20), "what is here is not fetched again"
-    build.close()
-
-
-@pytest.mark.slow
-def test_a_full_disk_is_the_workers_trouble_and_not_the_builds(own: Cluster, base: Made, tmp_path: Path) -> None:
-    place = tmp_path / "small"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160m", "small", place], check=True)
-    try:
-        worker = own.join("w1", arguments=("--store", str(place / "store")))[0]
-        build = Orders(own.server.address, own.token)
-        build.put(base)
-        assert build.end_of(build.run("true", [base.layer]))[0].HasField("result")
-        build.take("declined", build.run("head -c 300000000 /dev/zero > /f", [base.layer]))
-        until(lambda: "its disk is full" in worker.said)
-        assert build.end_of(build.run("echo after", [base.layer]))[1] == b"after\n"
-        (place / "ballast").write_bytes(bytes(110 << 20))
-        build.take("declined", build.run("true", [base.layer]))
-        until(lambda: worker.said.count("its disk is full") == 2)
-        build.close()
-        assert worker.stop() == 0
-    finally:
-        for each in own.workers:
-            each.end()
-        subprocess.run(["umount", "-l", place], check=True)

@@ -51,26 +51,32 @@ def ends() -> Iterator[Ends]:
 
 
 def test_secrets_come_in_pieces_and_are_taken_once(ends: Ends) -> None:
-    data = json.dumps({"a": "eA==", "empty": ""}).encode()
+    data = json.dumps({"proxies": {"http_proxy": "p"}, "secrets": {"a": "eA==", "empty": ""}}).encode()
     ends.give(data[:7], end=False)
     ends.give(data[7:])
-    ends.give(b'{"a": "bGF0ZQ=="}')
-    assert ends.line.secrets(5, lambda: False) == {"a": b"x", "empty": b""}
+    ends.give(b'{"proxies": {}, "secrets": {"a": "bGF0ZQ=="}}')
+    assert ends.line.given(5, lambda: False) == ({"a": b"x", "empty": b""}, {"http_proxy": "p"})
 
 
 def test_secrets_that_do_not_come_are_not_waited_for_for_ever(ends: Ends) -> None:
-    ends.give(b'{"a": "eA=="}', end=False)
+    ends.give(b'{"proxies": {}, "secrets": {"a": "eA=="}}', end=False)
     began = time.monotonic()
-    assert ends.line.secrets(SOON, lambda: False) is None
-    assert ends.line.secrets(60, lambda: True) is None
+    assert ends.line.given(SOON, lambda: False) is None
+    assert ends.line.given(60, lambda: True) is None
     assert time.monotonic() - began < 5
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b'{"a": 1}', b'{"a": "no base64"}', b'{"a": "eA=="', b"\xff"])
+NO_SECRETS = (
+    b"", b"[]", b"{}", b'{"secrets": {}}', b'{"secrets": {"a": 1}, "proxies": {}}', b'{"secrets": {"a": "no base64"}, "proxies": {}}',
+    b'{"secrets": {"a": "eA=="', b'{"secrets": {}, "proxies": []}', b"\xff",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("data", NO_SECRETS)
 def test_what_are_no_secrets_is_an_error_that_does_not_show_it(ends: Ends, data: bytes) -> None:
     ends.give(data)
     with pytest.raises(CorruptBlob) as caught:
-        ends.line.secrets(5, lambda: False)
+        ends.line.given(5, lambda: False)
     assert str(caught.value) == "the secrets of the build did not come as they should"
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
@@ -78,9 +84,16 @@ def test_what_are_no_secrets_is_an_error_that_does_not_show_it(ends: Ends, data:
 
 def test_what_was_not_sealed_for_it_counts_for_nothing(ends: Ends) -> None:
     stranger = ClientSeal(LEASE, WorkerLine(LEASE, ends.sent.put).seal_key)
-    ends.line.take(stranger.seal("secrets", b'{"a": "ZXZpbA=="}'))
-    ends.give(b'{"a": "eA=="}')
-    assert ends.line.secrets(5, lambda: False) == {"a": b"x"}
+    ends.line.take(stranger.seal("secrets", b'{"proxies": {}, "secrets": {"a": "ZXZpbA=="}}'))
+    ends.give(b'{"proxies": {}, "secrets": {"a": "eA=="}}')
+    assert ends.line.given(5, lambda: False) == ({"a": b"x"}, {})
+
+
+@pytest.mark.parametrize("proxies", [{"LD_PRELOAD": "/evil"}, {"http_proxy": 1}, {"http_proxy": "x" * 5000}, {"http_proxy": "a\0b"}])
+def test_nothing_but_proxies_is_set_without_a_key_that_counts_it(ends: Ends, proxies: dict[str, object]) -> None:
+    ends.give(json.dumps({"secrets": {}, "proxies": proxies}).encode())
+    with pytest.raises(CorruptBlob, match="no proxy"):
+        ends.line.given(5, lambda: False)
 
 
 def test_secrets_do_not_fill_the_memory(ends: Ends) -> None:

@@ -95,7 +95,7 @@ def layers_of(action: Action) -> list[Layer]:
 
 
 def test_a_mount_shows_the_part_that_it_names(place: Place) -> None:
-    action = place.inputs.as_layers(place.action("sub", "/", "top", "link", "sub/../sub/deep"))
+    action = place.inputs.as_layers(place.action("sub", "/", "top", "link", "sub/../sub/deep")).placed()
     assert set(place.seen(action, 0)) == {"", "b", "deep", "deep/a"}
     assert {"top", "sub/deep/a", "link"} <= set(place.seen(action, 1))
     assert set(place.seen(action, 2)) == {""}, "a file is a file"
@@ -104,17 +104,17 @@ def test_a_mount_shows_the_part_that_it_names(place: Place) -> None:
 
 
 def test_only_what_is_mounted_leaves_the_machine(place: Place) -> None:
-    ready = place.inputs.prepare(place.action("sub/deep"))
+    ready = place.inputs.prepare(place.action("sub/deep")).placed()
     names = {entry.path for layer in layers_of(ready) for entry in place.library.index(layer).entries}
     assert names == {"a"}
 
 
 def test_the_filling_of_a_cache_is_a_layer_too(place: Place) -> None:
-    assert set(place.seen(place.inputs.as_layers(place.action("sub", type_="cache")), 0)) == {"", "b", "deep", "deep/a"}
+    assert set(place.seen(place.inputs.as_layers(place.action("sub", type_="cache")).placed(), 0)) == {"", "b", "deep", "deep/a"}
 
 
 def test_equal_parts_are_one_layer(place: Place) -> None:
-    action = place.inputs.as_layers(place.action("sub/deep", "link", "sub"))
+    action = place.inputs.as_layers(place.action("sub/deep", "link", "sub")).placed()
     assert len(set(layers_of(action))) == 2
 
 
@@ -135,7 +135,7 @@ def test_each_layer_is_asked_about_and_given_once(place: Place) -> None:
 
 
 def test_what_the_server_has_is_not_sent(place: Place) -> None:
-    layers = layers_of(place.inputs.as_layers(place.action("sub")))
+    layers = layers_of(place.inputs.as_layers(place.action("sub")).placed())
     place.shelf.has = {blob for layer in layers for blob in (layer.tar, layer.listing) if blob is not None}
     place.inputs.prepare(place.action("sub"))
     assert not place.shelf.given
@@ -145,5 +145,5 @@ def test_a_failure_is_told_and_tried_again_by_the_next(place: Place) -> None:
     place.shelf.fail = 1
     with pytest.raises(RemoteError, match="does not answer"):
         place.inputs.prepare(place.action("sub"))
-    ready = place.inputs.prepare(place.action("sub"))
+    ready = place.inputs.prepare(place.action("sub")).placed()
     assert {layer.tar for layer in layers_of(ready)} <= place.shelf.has

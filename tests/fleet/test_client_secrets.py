@@ -84,21 +84,24 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
 def test_secrets_arrive_whole_and_nobody_between_can_read_them() -> None:
     worker = Worker({})
     secrets = {"a": b"\0\xff value", "large": b"x" * (500 << 10)}
-    worker.line.give(secrets)
+    worker.line.give(secrets, {"http_proxy": "http://me:pass@p"})
     sent = list(worker.out.queue)
     assert all(b"value" not in each.data and base64.b64encode(b"\0\xff value") not in each.data for each in sent)
+    assert all(b"pass" not in each.data for each in sent)
     assert all(len(each.data) <= CHUNK + 100 for each in sent)
     data = b""
     while (part := worker.next()) != ("secrets", None):
         assert part[1] is not None
         data += part[1]
-    assert {name: base64.b64decode(value) for name, value in json.loads(data).items()} == secrets
+    given = json.loads(data)
+    assert {name: base64.b64decode(value) for name, value in given["secrets"].items()} == secrets
+    assert given["proxies"] == {"http_proxy": "http://me:pass@p"}
 
 
 def test_connections_to_an_agent_are_kept_apart(agent: Agent) -> None:
     worker = Worker({"default": agent.path})
-    worker.line.give({})
-    assert worker.next() == ("secrets", b"{}")
+    worker.line.give({}, {})
+    assert worker.next() == ("secrets", b'{"proxies": {}, "secrets": {}}')
     assert worker.next() == ("secrets", None)
     worker.say("ssh:default:1", b"one")
     assert worker.next() == ("ssh:default:1", b"ONE")
@@ -115,7 +118,7 @@ def test_connections_to_an_agent_are_kept_apart(agent: Agent) -> None:
 @pytest.mark.parametrize("channel", ["ssh:other:1", "ssh:/etc/passwd:1", "secrets", "default:1", ""])
 def test_no_other_socket_is_opened(agent: Agent, channel: str) -> None:
     worker = Worker({"default": agent.path})
-    worker.line.give({})
+    worker.line.give({}, {})
     worker.next(), worker.next()
     worker.say(channel, b"x")
     assert worker.next() == (channel, None)
@@ -124,7 +127,7 @@ def test_no_other_socket_is_opened(agent: Agent, channel: str) -> None:
 
 def test_a_lease_holds_so_many_connections_and_no_more(agent: Agent) -> None:
     worker = Worker({"default": agent.path})
-    worker.line.give({})
+    worker.line.give({}, {})
     worker.next(), worker.next()
     for number in range(33):
         worker.say(f"ssh:default:{number}", b"x")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cluster import Joined
     from program import Program, Ran
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="workers of these tests mount as root")]
+pytestmark = pytest.mark.slow
 EPOCH = ("--build-arg", "SOURCE_DATE_EPOCH=1700000000")
 HERE = ("--local-slots", "0")
 

@@ -288,6 +288,7 @@ def test_the_snapshot_shows_what_people_ask(fleet: Driver) -> None:
     assert (worker.platforms, worker.labels) == ((AMD,), {"zone": "a"})
     assert (running.action, running.worker, running.seconds, running.expected, running.builds) == ("a", "w1", 2.0, 4.0, ("b1",))
     assert (queued.action, queued.expected, queued.reason) == ("b", None, "every worker that may take it is busy")
+    assert queued.seconds == 2.0, "it waits so long"
     assert seen.queue_length == 1
     assert [(each.build, each.person, each.running, each.queued) for each in seen.builds] == [("b1", "ann", 1, 0), ("b2", "ben", 0, 1)]
 
@@ -306,3 +307,28 @@ def test_every_reason_is_one_readable_sentence() -> None:
     details = {"worker": "w", "person": "p", "seconds": 1.0, "held": "1", "size": "2", "first": "f", "text": "t"}
     details |= {"platform": "x", "memory": "m", "labels": "l", "attempts": 3}
     assert all(0 < len(why.sentence(**details)) < 120 and "{" not in why.sentence(**details) for why in Why)
+
+
+def test_an_action_goes_only_to_workers_that_its_build_trusts(fleet: Driver) -> None:
+    fleet.join("w1", key=b"one")
+    fleet.join("w2", key=b"two")
+    first = fleet.want("b1", "a", workers=frozenset({b"two", b"three"}))
+    assert leases(first) == [("a", "w2")]
+    assert told(fleet.want("b1", "b", workers=frozenset({b"two"}))) == [("b1", "queued", "")], "w1 is free"
+    assert fleet.text("b") == "every worker that its build trusts and that may take it is busy"
+    assert leases(fleet.finish("w2", lease(first))) == [("b", "w2")]
+
+
+def test_without_a_worker_that_the_build_trusts_it_is_given_up_and_says_so(fleet: Driver) -> None:
+    fleet.join("w1", key=b"one")
+    fleet.after(NOBODY_SECONDS + 1, "w1")
+    (given_up,) = [each for each in fleet.want("b1", "a", workers=frozenset({b"two"})) if isinstance(each, GiveUp)]
+    assert given_up.why == "no worker that the build trusts can take it"
+    assert leases(fleet.want("b1", "b", workers=frozenset({b"one"}))) == [("b", "w1")]
+
+
+def test_a_late_action_gets_no_second_worker_that_its_build_does_not_trust(fleet: Driver) -> None:
+    fleet.join("w1", key=b"one")
+    fleet.join("w2", key=b"two")
+    fleet.want("b1", "a", seconds=1.0, workers=frozenset({b"one"}))
+    assert leases(fleet.after(60, "w1", "w2")) == []

@@ -61,6 +61,7 @@ needs = st.builds(
     seconds=st.sampled_from([None, 0.0, 1.0, 30.0]),
     critical=st.sampled_from([0.0, 1.0, 100.0]),
     labels=st.sampled_from([{}, {}, {}, {}, {"gpu": "yes"}, {"zone": "b"}]),
+    workers=st.sampled_from([frozenset()] * 4 + [frozenset({b"w0", b"w1"}), frozenset({b"w3"}), frozenset({b"gone"})]),
 )
 
 
@@ -101,6 +102,7 @@ class Fleet(RuleBasedStateMachine):
                 assert worker in self.present - self.draining, "a lease for one that takes nothing"
                 assert asked.platform in ("", *platforms)
                 assert asked.labels.items() <= labels.items()
+                assert not asked.workers or worker.encode() in asked.workers, "its build trusts others"
                 assert (worker, action) not in self.tried, "it gave that back"
                 self.given[lease] = (worker, action)
                 self.counted.add(lease)
@@ -166,7 +168,7 @@ class Fleet(RuleBasedStateMachine):
                 self.renewed[name] = self.now
                 self.counted.add(name)
         held = tuple(Held(name, self.given[name][1], 1.0) for name in names)
-        self.say(WorkerJoined(self.now, worker, worker, slots, memory, platforms, labels, has, frozenset(), held))
+        self.say(WorkerJoined(self.now, worker, worker, slots, memory, platforms, labels, has, frozenset(), held, worker.encode()))
 
     @rule(worker=workers)
     def leave(self, worker: str) -> None:

@@ -290,6 +290,23 @@ def test_a_build_whose_stream_broke_comes_back_and_is_told_all_again(patient: Sc
     assert worker.none("lease")
 
 
+def test_a_stream_that_breaks_after_its_last_request_is_waited_for(patient: Scheduled) -> None:
+    """As one that is cancelled may look to the server, too: as if nothing more were asked."""
+    worker = patient.worker().joined()
+    build = patient.build(name="b1")
+    build.execute(K)
+    lease = worker.lease()
+    build.requests.put(None)
+    time.sleep(0.5)  # for that to be there before the stream breaks
+    build.call.cancel()
+    assert worker.none("revoke")
+    again = patient.build(name="b1")
+    again.execute(K)
+    assert again.take("started", key=K).lease == lease.lease
+    worker.done(lease)
+    assert again.take("done", key=K)
+
+
 def test_a_stream_that_opens_the_same_build_takes_the_place_of_the_first(fleet: Scheduled) -> None:
     first = fleet.build(name="b1")
     first.take("opened")

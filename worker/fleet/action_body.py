@@ -1,4 +1,8 @@
-"""The body of an action as it goes to a worker: canonical JSON, of which every field is checked when it is read."""
+"""The body of a RUN as it goes to a worker: canonical JSON, of which every field is checked when it is read.
+
+It says all that the key counts, so that the worker can work the key out, and how what the key counts is laid out in
+the layers that are sent.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import functools
 import re
 import types
 import typing
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from cache import encoding
 from cache.digest import Digest
@@ -14,14 +18,14 @@ from cache.errors import BuildgraphError, CorruptBlob
 from cache.platform import Platform
 from cache.result import Layer
 from worker.action import Action
-from worker.operation import Copy, MakeDirectory, Pattern, Run, key_form
+from worker.operation import Run, key_form
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
-    from worker.operation import Mount, Operation
+    from worker.operation import Mount
 
-VERSION = 1
+VERSION = 2
 MAX_BODY = 1 << 20
 """Bytes: 500 layers have 200 KB."""
 MAX_ITEMS = 10_000
@@ -30,6 +34,10 @@ MAX_INPUTS = 1_000
 MAX_LAYERS = 2_000
 """Of all inputs together: overlayfs takes 500, and there are bind mounts."""
 MAX_NUMBER = 1 << 62
+MAX_MARKS = 64
+"""Secrets that count in one key."""
+FILE = "file"
+"""What a single file of a context is called in a layer of its own."""
 MAX_TAR = 1 << 44
 """Bytes of a layer, 16 TiB."""
 _KEY = re.compile(r"[0-9a-f]{64}")
@@ -37,24 +45,56 @@ _DIFF_ID = re.compile(r"sha256:[0-9a-f]{64}")
 _ULIMIT = re.compile(r"[a-z]{1,20}")
 _TEXTS = frozenset({"body", "text"})
 """Fields that are the content of files, which may hold anything."""
-_OPERATIONS: dict[str, type] = {"Run": Run, "Copy": Copy, "MakeDirectory": MakeDirectory}
 
 
-def encode_body(action: Action) -> bytes:
+class Place(NamedTuple):
+    """Where what a mount shows of a context lies: in a layer of just that. mount: number of the mount. input: number of
+    the action's input that is that layer alone. source: "" for all of it, or FILE. digest: what the key counts."""
+
+    mount: int
+    input: int
+    source: str
+    digest: str
+
+
+class Body(NamedTuple):
+    """action: with the operation as keys count it, and with layers alone as inputs; of contexts there are none. places:
+    of the mounts that show files of contexts. marks: (id, mark) of secrets in the key."""
+
+    action: Action
+    places: tuple[Place, ...] = ()
+    marks: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def run(self) -> Run:
+        assert isinstance(self.action.operation, Run)
+        return self.action.operation
+
+    def placed(self) -> Action:
+        """As it is executed."""
+        mounts = list(self.run.mounts)
+        for place in self.places:
+            mounts[place.mount] = mounts[place.mount]._replace(input=place.input, source=place.source)
+        return self.action._replace(operation=self.run._replace(mounts=tuple(mounts)))
+
+
+def encode_body(body: Body) -> bytes:
     """All inputs must be layers, each with its tar and its listing. Raises ValueError for others."""
-    inputs = []
+    inputs, action = [], body.action
     for given in action.inputs:
         if not isinstance(given, tuple) or any(layer.tar is None or layer.listing is None for layer in given):
             raise ValueError("an input is no list of layers that are known by their bytes")
         inputs.append([layer.to_json() for layer in given])
     value = {
-        "version": VERSION, "operation": key_form(action.operation), "inputs": inputs, "platform": action.platform
+        "version": VERSION, "operation": key_form(body.run), "inputs": inputs, "platform": action.platform,
+        "places": [list(place) for place in body.places], "secrets": [list(each) for each in body.marks],
     }  # fmt: skip
     return encoding.canonical(value)
 
 
-def decode_body(key: str, data: bytes) -> Action:
-    """What was encoded, from somebody who is not trusted. Raises CorruptBlob."""
+def decode_body(key: str, data: bytes) -> Body:
+    """What was encoded, from somebody who is not trusted. Whether the key is that of what it says shows once the inputs
+    are there: `check_key`. Raises CorruptBlob."""
     if len(data) > MAX_BODY:
         raise CorruptBlob(f"the body of an action has {len(data)} bytes, more than {MAX_BODY}")
     if not _KEY.fullmatch(key):
@@ -66,24 +106,19 @@ def decode_body(key: str, data: bytes) -> Action:
         raise CorruptBlob(f"the body of an action is not as it should be: {reason[:200]}") from None
 
 
-def _decode(key: str, value: Any) -> Action:
+def _decode(key: str, value: Any) -> Body:
     _require(isinstance(value, dict), "it is no object")
-    _require(value.keys() == {"version", "operation", "inputs", "platform"}, "it has other fields")
+    fields = {"version", "operation", "inputs", "platform", "places", "secrets"}
+    _require(value.keys() == fields, "it has other fields")
     _require(value["version"] == VERSION and value["version"] is not True, "it is of another version")
-    form = value["operation"]
-    _require(isinstance(form, dict) and form.get("is") in _OPERATIONS, "its operation is unknown")
-    operation: Operation = _record(_OPERATIONS[form["is"]], form)
+    operation: Run = _record(Run, value["operation"])
     platform = value["platform"]
     _require(isinstance(platform, str) and len(platform) < 200, "its platform is no text")
     _require(not platform or str(Platform.parse(platform)) == platform, "its platform is not in the usual form")
     inputs = _inputs(value["inputs"])
-    if isinstance(operation, Run):
-        _check_run(operation, len(inputs))
-    elif isinstance(operation, Copy):
-        _check_copy(operation, len(inputs))
-    else:
-        _require(operation.path.startswith("/"), "its path is not absolute")
-    return Action(key, operation, inputs, platform)
+    _check_run(operation, len(inputs))
+    places, marks = _places(value["places"], operation, inputs), _marks(value["secrets"])
+    return Body(Action(key, operation, inputs, platform), places, marks)
 
 
 # values by their types
@@ -183,10 +218,22 @@ def _check_mount(mount: Mount, inputs: int) -> None:
     _require("=" not in mount.env, "a secret's variable has no name")
 
 
-def _check_copy(copy: Copy, inputs: int) -> None:
-    _require(copy.destination.startswith("/"), "its destination is not absolute")
-    patterns: Iterator[Pattern] = (source for source in copy.sources if isinstance(source, Pattern))
-    _require(all(0 < pattern.input < inputs for pattern in patterns), "a source is not there")
+def _places(given: Any, run: Run, inputs: Sequence[tuple[Layer, ...]]) -> tuple[Place, ...]:
+    _require(isinstance(given, list) and len(given) <= len(run.mounts), "its places are no list, or too many")
+    places: list[Place] = []
+    for each in given:
+        place = Place(*_tuple((int, int, str, str), each, "a place"))
+        _require((places[-1].mount if places else -1) < place.mount < len(run.mounts), "a place is of no mount")
+        _require(run.mounts[place.mount].input is not None, "a place is of a mount without an input")
+        _require(0 < place.input < len(inputs) and len(inputs[place.input]) == 1, "a place is no layer")
+        _require(place.source in ("", FILE) and bool(_KEY.fullmatch(place.digest)), "a place says something else")
+        places.append(place)
+    return tuple(places)
+
+
+def _marks(given: Any) -> tuple[tuple[str, str], ...]:
+    _require(isinstance(given, list) and len(given) <= MAX_MARKS, "its secrets are no list, or too many")
+    return tuple((name, mark) for name, mark in (_tuple((str, str), each, "a mark") for each in given))
 
 
 def _require(holds: bool, text: str) -> None:

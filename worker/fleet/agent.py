@@ -74,6 +74,7 @@ class Agent:
     def run(self) -> bool:
         """Until it has drained; false if it was interrupted. Raises BuildgraphError if it cannot join, or is broken."""
         self._tools.hot.changed = self._layers_changed
+        self._tools.mounts.send = self._send
         beat = threading.Thread(target=self._guarded, args=(self._beat,), name="beat", daemon=True)
         connection = threading.Thread(target=self._guarded, args=(self._connect,), name="connection", daemon=True)
         beat.start()
@@ -83,6 +84,7 @@ class Agent:
             if order == "drain":
                 self._drain()
             elif order == "drained":
+                self._tools.mounts.finish()
                 self._stop(connection, "")
                 self._say("drained")
                 return True
@@ -160,6 +162,7 @@ class Agent:
         offer = self._offer
         for name in welcome.lost:
             self.revoked(name, "the scheduler gave it to another worker meanwhile")
+        self._tools.mounts.shares = welcome.shares_mounts
         with self._lock:
             leases = list(self._leases.values())
             self._outgoing = outgoing
@@ -264,6 +267,10 @@ class Agent:
 
     def broken(self, problem: BuildgraphError) -> None:
         self._orders.put(problem)
+
+    def _send(self, message: pb.WorkerMessage) -> bool:
+        outgoing = self._outgoing
+        return outgoing is not None and outgoing.put(message)
 
     def used_caches(self, names: Collection[str]) -> None:
         with self._lock:

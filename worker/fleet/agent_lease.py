@@ -15,11 +15,12 @@ from cache.store import Batch
 from worker.action import Cancelled, CommandFailed, Order
 from worker.cache_mounts import mount_key
 from worker.fleet.action_body import decode_body
-from worker.fleet.agent_line import WorkerLine
+from worker.fleet.agent_line import Given, WorkerLine
 from worker.fleet.agent_log import FLUSH_SECONDS, LogFeed
 from worker.fleet.foreign import isolated, without_secrets
 from worker.fleet.signed_texts import lease_text
 from worker.operation import Run
+from worker.proxies import checked_proxies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from worker.fleet.hot_layers import HotLayers
     from worker.fleet.identity import Identity
     from worker.fleet.inputs import Inputs
+    from worker.fleet.mount_filler import MountFiller
+    from worker.fleet.mount_publisher import MountPublisher
     from worker.fleet.publishing import Publishing
     from worker.keeper_client import Keeper
 
@@ -57,6 +60,8 @@ class Tools(NamedTuple):
     hot: HotLayers
     identity: Identity
     keeper: Keeper
+    mounts: MountPublisher
+    filler: MountFiller
 
 
 class Home(Protocol):
@@ -100,6 +105,7 @@ class AgentLease:
         self.done_at: float | None = None
         self.feed = LogFeed(order.lease)
         self._order = order.action
+        self._mounts = tuple(order.mounts)
         self._tools = tools
         self._home = home
         self._lock = threading.Lock()
@@ -179,15 +185,17 @@ class AgentLease:
 
     def _work(self, held: list[str]) -> None:
         tools = self._tools
-        said = decode_body(self.key, self._order.body)
+        body = decode_body(self.key, self._order.body)
+        said = body.placed()
         action = isolated(said, self.namespace)
         held += {layer.diff_id for given in said.inputs if isinstance(given, tuple) for layer in given}
         tools.hot.hold(held)
         prepared = self._insist(lambda: tools.inputs.prepare(self.namespace, action, self.cancelled))
+        tools.inputs.check_key(body, prepared)
         self._say_started()
-        if isinstance(said.operation, Run):
-            self._home.used_caches({mount_key(each) for each in said.operation.mounts if each.type == "cache"})
-        order = self._execution(self._secrets())
+        if isinstance(action.operation, Run):
+            self._home.used_caches({mount_key(each) for each in action.operation.mounts if each.type == "cache"})
+        order = self._execution(self._given())
         try:
             result = tools.executor.execute(prepared, order)
         except CommandFailed as failed:
@@ -201,6 +209,7 @@ class AgentLease:
             outcome = tools.publishing.definition(self.namespace, self.key, wrong)
             self._finish(outcome, f"failed: {wrong.message}")
         else:
+            tools.mounts.used(self.namespace, said, action, self._mounts, order.shown)
             self._publish(result, held)
 
     def _publish(self, result: Result, held: list[str]) -> None:
@@ -243,29 +252,34 @@ class AgentLease:
             self._started = pb.WorkerMessage(started=started)
         self.deliver(self._home.outgoing())
 
-    def _secrets(self) -> dict[str, bytes]:
-        if not (self._order.secrets or self._order.agents):
-            return {}
-        found = self._line.secrets(SECRETS_SECONDS, self.cancelled)
+    def _given(self) -> Given:
+        order = self._order
+        open_ = Given({}, checked_proxies(order.proxies))
+        if not (order.secrets or order.agents or order.sealed_proxies):
+            return open_
+        found = self._line.given(SECRETS_SECONDS, self.cancelled)
         if self.cancelled():
             raise Cancelled
         if found is None:
             raise EnvironmentProblem(f"the build did not send its secrets within {SECRETS_SECONDS:.0f} s")
-        return {name: found[name] for name in self._order.secrets if name in found}
+        secrets = {name: found.secrets[name] for name in order.secrets if name in found.secrets}
+        return Given(secrets, found.proxies if order.sealed_proxies else open_.proxies)
 
-    def _execution(self, secrets: dict[str, bytes]) -> Order:
-        order = self._order
+    def _execution(self, given: Given) -> Order:
+        order, secrets = self._order, given.secrets
+        shown = without_secrets(secrets)
         return Order(
             secrets=secrets,
             agents=self._line.agents(order.agents, self._agents),
-            proxies=dict(order.proxies),
+            proxies=given.proxies,
             show=lambda _: None,
             cancelled=self.cancelled,
             retry=order.retry,
             timeout=order.timeout or None,
             live=self.feed.follow,
-            shown=without_secrets(secrets),
+            shown=shown,
             begun=self._begun,
+            warm=self._tools.filler.warmer(self.namespace, self._mounts, self.cancelled, shown),
         )
 
     def _begun(self, kill: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""WorkerLine: a worker's end of what a build gives one lease: secrets, and connections to ssh agents."""
+"""WorkerLine: a worker's end of what a build gives one lease: secrets, proxies, and connections to ssh agents."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import os
 import queue
 import socket
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from buildgraph.v1 import fleet_pb2 as pb
 
 from cache.errors import CorruptBlob, EnvironmentProblem
 from worker.fleet.sealing import LeaseSeal
+from worker.proxies import checked_proxies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -31,6 +32,13 @@ WAITING = 64
 """Messages for one connection that it has not taken yet; beyond, it is closed."""
 MAX_SECRETS = 32 << 20
 """Bytes of all secrets of a lease as they come; one has 500 KiB at most."""
+
+
+class Given(NamedTuple):
+    """What a build gives a lease. secrets: id → value. proxies: variables that the command sees."""
+
+    secrets: dict[str, bytes]
+    proxies: dict[str, str]
 
 
 class WorkerLine:
@@ -76,8 +84,8 @@ class WorkerLine:
             if len(self._received) + len(data) <= MAX_SECRETS:
                 self._received += data
 
-    def secrets(self, seconds: float, cancelled: Callable[[], bool]) -> dict[str, bytes] | None:
-        """By id, waited for so long; None if they did not come. Raises CorruptBlob for something else."""
+    def given(self, seconds: float, cancelled: Callable[[], bool]) -> Given | None:
+        """Waited for so long; None if it did not come. Raises CorruptBlob for something else."""
         waited = 0.0
         while not self._complete.wait(_LOOK_SECONDS):
             waited += _LOOK_SECONDS
@@ -88,8 +96,10 @@ class WorkerLine:
             self._received.clear()
         try:
             values = json.loads(data)
-            return {str(name): base64.b64decode(value, validate=True) for name, value in values.items()}
-        except (ValueError, TypeError, AttributeError, binascii.Error):
+            secrets, proxies = values["secrets"].items(), values["proxies"]
+            found = {str(name): base64.b64decode(value, validate=True) for name, value in secrets}
+            return Given(found, checked_proxies(proxies))
+        except (ValueError, LookupError, TypeError, AttributeError, binascii.Error):
             raise CorruptBlob("the secrets of the build did not come as they should") from None  # I4: not shown
 
     # agents

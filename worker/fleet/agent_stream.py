@@ -21,10 +21,12 @@ WELCOME_SECONDS = 20.0
 
 
 class Welcome(NamedTuple):
-    """renew_seconds: between two renewals. lost: leases that are not ours any more."""
+    """renew_seconds: between two renewals. lost: leases that are not ours any more. shares_mounts: snapshots of cache
+    mounts are wanted."""
 
     renew_seconds: float
     lost: tuple[str, ...]
+    shares_mounts: bool
 
 
 class Listener(Protocol):
@@ -79,7 +81,7 @@ class AgentStream:
         listener, kind = self._listener, message.WhichOneof("message")
         if kind == "welcome":
             said = message.welcome
-            self.welcome = Welcome(min(max(said.renew_seconds, 0.1), 60.0), tuple(said.lost))
+            self.welcome = Welcome(min(max(said.renew_seconds, 0.1), 60.0), tuple(said.lost), said.shares_mounts)
             listener.welcomed(self.welcome, self.outgoing)
         elif kind == "lease":
             listener.leased(message.lease)

@@ -59,7 +59,7 @@ class Book:
 
     def open_action(self, key: str, needs: Needs | None) -> OpenAction:
         """Nobody wants it yet."""
-        action = OpenAction(key, self.number(), kind_of(needs) if needs else Kind(), None)
+        action = OpenAction(key, self.number(), kind_of(needs) if needs else Kind(), None, self.now)
         if needs:
             action.takes(needs)
         self.actions[key] = action

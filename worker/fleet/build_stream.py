@@ -11,6 +11,10 @@ import grpc
 from buildgraph.v1 import fleet_pb2 as pb
 
 from cache.server.refusal import Refused, invalid
+from worker.cache_mounts import in_namespace
+from worker.fleet.action_name import action_name
+from worker.fleet.adopting import id_for_build
+from worker.fleet.arrivals import opened_event
 from worker.fleet.build_outbox import BuildOutbox
 from worker.fleet.commands import Tell
 from worker.fleet.desk import action_id
@@ -21,16 +25,16 @@ from worker.fleet.limits import MAX_WANTED_PER_BUILD
 from worker.fleet.parties import BuildParty
 from worker.fleet.relay import from_build
 from worker.fleet.rights import ALLOWED, namespace_label
-from worker.fleet.service_limits import MAX_BODIES, PAUSE_MESSAGES, VERSION
+from worker.fleet.service_limits import MAX_BODIES, PAUSE_MESSAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from cache.server.access import Caller
     from worker.fleet.desk import Desk
     from worker.fleet.gate import Gate
     from worker.fleet.incoming import Execute
-    from worker.fleet.parties import ActionParty, WorkerParty
+    from worker.fleet.parties import ActionParty
     from worker.fleet.results import Results
 
 
@@ -72,7 +76,8 @@ class BuildStream:
         ident = f"{caller.name}\0{namespace}\0{name}"
         with desk.lock:
             desk.check_open()
-            self._outbox.put(pb.BuildEvent(opened=_opened(desk.workers_for(namespace))))
+            opened = opened_event(desk, namespace)
+            self._outbox.put(opened)
             party = desk.builds.get(ident)
             if party is not None:
                 party.outbox.end(grpc.StatusCode.ABORTED, "the build was opened again by another stream")
@@ -82,6 +87,7 @@ class BuildStream:
                 party = BuildParty(ident, caller, namespace, project, self._outbox, self._context, time.time())
                 desk.builds[ident] = party
                 desk.handle(BuildOpened(desk.now(), ident, caller.name))
+            party.has_workers = bool(opened.opened.workers)
             desk.changes += 1
             return party
 
@@ -109,7 +115,8 @@ class BuildStream:
             self._execute(party, checked_execute(request.execute))
         elif kind == "cancel":
             with self._desk.lock:
-                cancel(self._desk, party, action_id(party.namespace, checked_key(request.cancel)))
+                key = checked_key(request.cancel)
+                cancel(self._desk, party, party.names.get(key, action_id(party.namespace, key)))
         elif kind == "sealed":
             check_sealed(request.sealed)
             with self._desk.lock:
@@ -119,13 +126,18 @@ class BuildStream:
 
     def _execute(self, party: BuildParty, execute: Execute) -> None:
         desk, key = self._desk, execute.order.key
-        name = action_id(party.namespace, key)
+        workers, only_for = execute.needs.workers, party.id if execute.anew else ""
+        name = action_id(party.namespace, action_name(key, only_for, workers, execute.needs.labels))
         found = None
-        if name not in desk.actions:  # without the lock: what has just come is seen below, and what has just gone, too
-            found = self._results.find(party.namespace, key)
+        # Without the lock: what has just come is seen below, and what has just gone, too.
+        if name not in desk.actions and not execute.anew:
+            found = self._results.find(party.namespace, key, workers)
+        if desk.mounts is not None and found is None:
+            desk.mounts.load(party.namespace, execute.needs.caches)
         with desk.lock:
             if party.outbox is not self._outbox:
                 return  # another stream of this build has come
+            name = id_for_build(desk, party, execute, name)
             found = found or desk.just_made(name)
             action = desk.actions.get(name)
             if key in party.failed:
@@ -148,13 +160,15 @@ class BuildStream:
             declined = pb.ActionDeclined(key=execute.order.key, reason=reason)
             party.settle(name, execute.order.key, pb.BuildEvent(declined=declined))
             return
-        action = desk.action(party.namespace, execute.order.key)
+        action = desk.action(party.namespace, execute.order.key, name)
         action.size += size
         desk.bodies += size
         action.builds[party.id] = party.wants[name] = execute
+        party.names[execute.order.key] = name
         desk.name_action(action)
         labels = {**execute.needs.labels, namespace_label(party.namespace): ALLOWED}
-        needs = execute.needs._replace(labels=labels)
+        caches = tuple(in_namespace(party.namespace, cache) for cache in execute.needs.caches)
+        needs = execute.needs._replace(labels=labels, caches=caches)
         for lease in action.leases.values():
             lease.serving = lease.serving or party.id
         desk.handle(Wanted(desk.now(), party.id, name, needs))
@@ -179,17 +193,12 @@ class BuildStream:
         with desk.lock:
             if desk.builds.get(party.id) is not party or party.outbox is not self._outbox:
                 return
-            if party.closing:
+            # A stream that breaks may look for a moment as if its client had said all.
+            if party.closing and not party.wants:
                 close(desk, party)
             else:
                 party.away_since = desk.now()
                 desk.changes += 1
-
-
-def _opened(workers: Sequence[WorkerParty]) -> pb.BuildOpened:
-    platforms = sorted({platform for worker in workers for platform in worker.hello.platforms})
-    slots = sum(worker.hello.slots for worker in workers)
-    return pb.BuildOpened(version=VERSION, workers=len(workers), slots=slots, platforms=platforms)
 
 
 def cancel(desk: Desk, party: BuildParty, name: str) -> None:
@@ -215,7 +224,9 @@ def close(desk: Desk, party: BuildParty) -> None:
 def _let_go(desk: Desk, party: BuildParty, name: str) -> ActionParty | None:
     """The build has nothing to do with the action any more, which the scheduler still has to hear. None if there is no
     such action."""
-    party.wants.pop(name, None)
+    execute = party.wants.pop(name, None)
+    if execute is not None:
+        party.names.pop(execute.order.key, None)
     action = desk.actions.get(name)
     execute = action.builds.pop(party.id, None) if action is not None else None
     if action is None or execute is None:

@@ -57,10 +57,17 @@ class Carrying:
         lease.serving = serving
         if action.shown is None:
             self.show(action, lease)
+        caches = execute.needs.caches
+        worker.had_mounts(action.namespace, caches)
+        mounts = [] if desk.mounts is None else desk.mounts.known(action.namespace, caches)
         worker.outbox.put(
             pb.SchedulerMessage(
                 lease=pb.SchedulerMessage.Lease(
-                    lease=lease.id, instance_name=action.namespace, action=execute.order, text=execute.text
+                    lease=lease.id,
+                    instance_name=action.namespace,
+                    action=execute.order,
+                    text=execute.text,
+                    mounts=mounts,
                 )
             )
         )

@@ -30,6 +30,7 @@ class Why(Enum):
     # Why it waits.
     NO_SLOT = "every worker that may take it is busy"
     WAITS = "waits for {worker}: to move {size} takes longer than the {seconds:.1f} s until it is free"
+    NO_TRUSTED_SLOT = "every worker that its build trusts and that may take it is busy"
     AWAY = "the workers that may take it are away or silent"
     NOBODY_YET = "no worker has joined so far that may take it"
     # Why it waits again.
@@ -41,6 +42,7 @@ class Why(Enum):
     PLATFORM = "no worker is for {platform}"
     MEMORY = "no worker has {memory} of memory"
     LABELS = "no worker has the labels {labels}"
+    TRUSTED = "no worker that the build trusts can take it"
     TOGETHER = "no worker has its platform, its memory and its labels together"
     TRIED = "every worker that may take it gave it back"
     ATTEMPTS = "{attempts} workers ended without a result"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from worker.fleet.commands import Command
     from worker.fleet.events import Event
     from worker.fleet.log_buffer import LogSpace
+    from worker.fleet.mount_shelf import MountShelf
     from worker.fleet.parties import BuildParty, WorkerParty
 
 RECENT = 2_000
@@ -66,6 +67,8 @@ class Desk:
         self.changes = 0
         """Grows with everything that people may want to see."""
         self.closed = False
+        self.mounts: MountShelf | None = None
+        """Snapshots of cache mounts; None if workers keep theirs for themselves."""
         self.seconds: Callable[[float], None] = lambda _: None
         """Is told what each decision took."""
         self._carrying = Carrying(self)
@@ -118,9 +121,8 @@ class Desk:
     def now(self) -> float:
         return self.clock()
 
-    def action(self, namespace: str, key: str) -> ActionParty:
-        """The one of this key, which may be new."""
-        name = action_id(namespace, key)
+    def action(self, namespace: str, key: str, name: str) -> ActionParty:
+        """The one of this name, which may be new."""
         found = self.actions.get(name)
         if found is None:
             found = self.actions[name] = ActionParty(name, namespace, key)
@@ -188,6 +190,6 @@ class Desk:
         return done if self.now() - made < RECENT_SECONDS else None
 
 
-def action_id(namespace: str, key: str) -> str:
-    """As the scheduler calls an action."""
-    return f"{namespace}\0{key}"
+def action_id(namespace: str, name: str) -> str:
+    """As the scheduler calls an action. name: of `action_name`, often the key alone."""
+    return f"{namespace}\0{name}"

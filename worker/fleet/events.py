@@ -23,7 +23,8 @@ class Held(NamedTuple):
 
 class WorkerJoined(NamedTuple):
     """A worker's stream is open, for the first time or again. worker: its identity. name: for people. memory: bytes.
-    layers: diff_ids that it holds. caches: ids of cache mounts that it has."""
+    layers: diff_ids that it holds. caches: ids of cache mounts that it has. key: Ed25519, which it has shown to be its
+    own."""
 
     now: float
     worker: str
@@ -35,6 +36,7 @@ class WorkerJoined(NamedTuple):
     layers: frozenset[str] = frozenset()
     caches: frozenset[str] = frozenset()
     leases: tuple[Held, ...] = ()
+    key: bytes = b""
 
 
 class WorkerLeft(NamedTuple):

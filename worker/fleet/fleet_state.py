@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from buildgraph.v1 import fleet_pb2 as pb
 
+from worker.fleet.action_name import named_key
 from worker.fleet.rights import may_look
 from worker.fleet.service_limits import SHOWN_BUILDS
 
@@ -34,13 +35,13 @@ class StateMaker:
 
     def message(self, caller: Caller) -> pb.FleetState:
         """Everybody sees all workers, and how much there is to do; what it is only those who may look there."""
-        view = self._view
+        view, passed = self._view, time.time() - self._at
         builds = [each for each in view.builds if may_look(caller, _namespace_of(each.build))]
         return pb.FleetState(
-            at=self._at,
+            at=self._at + passed,
             workers=self._worker_states(),
-            running=self._actions(caller, view.running),
-            queued=self._actions(caller, view.queued),
+            running=self._actions(caller, view.running, passed),
+            queued=self._actions(caller, view.queued, passed),
             queue_length=view.queue_length,
             builds=[self._build(each) for each in builds[:SHOWN_BUILDS]],
         )
@@ -57,14 +58,15 @@ class StateMaker:
             key=hello.key,
         )  # fmt: skip
         if view is not None:
-            state.busy, state.done, state.failed, state.warm = view.busy, view.done, view.failed, view.warm or 0.0
+            state.busy, state.done, state.failed, state.warm = view.busy, view.done, view.failed, view.warm
         return state
 
-    def _actions(self, caller: Caller, views: Iterable[ActionView]) -> list[pb.ActionState]:
+    def _actions(self, caller: Caller, views: Iterable[ActionView], passed: float) -> list[pb.ActionState]:
+        """passed: seconds since the view was taken."""
         return [
             pb.ActionState(
-                key=view.action.partition("\0")[2], text=self._texts.get(view.action, ""), worker=view.worker,
-                seconds=view.seconds, expected=view.expected or 0.0, reason=view.reason,
+                key=named_key(view.action), text=self._texts.get(view.action, ""), worker=view.worker,
+                seconds=view.seconds + passed, expected=view.expected or 0.0, reason=view.reason,
                 builds=[build.rpartition("\0")[2] for build in view.builds],
             )
             for view in views

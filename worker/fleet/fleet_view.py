@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 class WorkerView(NamedTuple):
     """busy: slots in use. memory: bytes. state: ready, draining, silent or lost. since: when it first joined. done,
-    failed: results since. warm: of the bytes of layers that its actions needed, the share that it had; None if they
-    needed none."""
+    failed: results since. warm: of the bytes of layers that its actions needed, the share that it had; 0 if they needed
+    none."""
 
     worker: str
     name: str
@@ -31,11 +31,12 @@ class WorkerView(NamedTuple):
     since: float
     done: int
     failed: int
-    warm: float | None
+    warm: float
 
 
 class ActionView(NamedTuple):
-    """worker: its id, "" while it waits. seconds: it runs so long. expected: None if nobody ever timed it."""
+    """worker: its id, "" while it waits. seconds: it runs, or waits, so long. expected: None if nobody ever timed
+    it."""
 
     action: str
     lease: str
@@ -78,7 +79,7 @@ def view_of(book: Book) -> FleetView:
             _action(lease.action, lease.lease, lease.member.worker, book.now - lease.started)
             for lease in book.leases.values()
         ),
-        tuple(_action(action, "", "", 0.0) for action in queued[:SHOWN_QUEUE]),
+        tuple(_action(action, "", "", book.now - action.since) for action in queued[:SHOWN_QUEUE]),
         len(queued),
         tuple(_build(book, name) for name in book.builds),
     )
@@ -104,7 +105,7 @@ def _worker(member: Member) -> WorkerView:
         member.since,
         member.done,
         member.failed,
-        member.held / member.needed if member.needed else None,
+        member.held / member.needed if member.needed else 0.0,
     )
 
 

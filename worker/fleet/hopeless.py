@@ -40,7 +40,7 @@ class Hopeless:
             why = self._why(pool)
             keys = {key: None for lines in pool.waiting.values() for line in lines.values() for key in line}
             for key in sorted(keys, key=lambda key: book.actions[key].place):
-                self.drop(book.actions[key], why, **_details(pool.kind))
+                self.drop(book.actions[key], why, **self._details(pool.kind))
 
     def drop(self, action: OpenAction, why: Why, **details: object) -> None:
         """Give up one that has no leases."""
@@ -58,6 +58,8 @@ class Hopeless:
             return Why.NO_WORKER
         if any(member.fits(kind) for member in members):
             return Why.DRAINING
+        if kind.workers and any(member.fits(kind._replace(workers=frozenset())) for member in members):
+            return Why.TRUSTED
         if not any(member.fits(Kind(platform=kind.platform)) for member in members):
             return Why.PLATFORM
         if not any(member.fits(Kind(memory=kind.memory)) for member in members):
@@ -66,7 +68,8 @@ class Hopeless:
             return Why.LABELS
         return Why.TOGETHER
 
-
-def _details(kind: Kind) -> dict[str, object]:
-    labels = ", ".join(f"{name}={value}" for name, value in kind.labels)
-    return {"platform": kind.platform, "memory": size(kind.memory), "labels": labels}
+    def _details(self, kind: Kind) -> dict[str, object]:
+        there = [member.labels for member in self._book.members if member.present]
+        missing = [each for each in kind.labels if all(labels.get(each[0]) != each[1] for labels in there)]
+        labels = ", ".join(f"{name}={value}" for name, value in missing or kind.labels)
+        return {"platform": kind.platform, "memory": size(kind.memory), "labels": labels}

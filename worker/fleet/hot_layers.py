@@ -180,8 +180,20 @@ class HotLayers:
         with self._evicting:
             return self._evict(wanted)
 
+    def drop(self, diff_id: str) -> None:
+        """Remove one that will hardly be wanted again, unless a step is using it. Raises StoreProblem."""
+        with self._evicting:
+            with self._changed:
+                free = diff_id in self._held and diff_id not in self._users and diff_id not in self._kept
+                going = {diff_id: self._held[diff_id]} if free else {}
+                self._going = frozenset(going)
+            self._take_out(going)
+
     def _evict(self, need: int) -> int:
-        going = self._choose(need)
+        return self._take_out(self._choose(need))
+
+    def _take_out(self, going: dict[str, _Held]) -> int:
+        """Bytes that went. going: what nobody gets hold of meanwhile."""
         if not going:
             return 0
         try:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+KEY_BYTES = 32
+"""Of a public key."""
 _FORM = re.compile(rb"[0-9a-f]{64}\n?")
 
 
@@ -68,6 +70,15 @@ def verify(public: bytes, signature: bytes, parts: Sequence[bytes | str]) -> boo
 def fingerprint(public: bytes) -> str:
     """`ed25519:` and the key in base64 without padding, as people write it into settings."""
     return f"ed25519:{base64.b64encode(public).decode().rstrip('=')}"
+
+
+def public_key(fingerprint: str) -> bytes:
+    """The key of a fingerprint, 32 bytes. ValueError for what is none."""
+    name, colon, text = fingerprint.partition(":")
+    key = base64.b64decode(f"{text}=", validate=True)
+    if not colon or name != "ed25519" or len(key) != KEY_BYTES:
+        raise ValueError(f"{fingerprint[:80]!r} is no fingerprint of a key")
+    return key
 
 
 def _text(parts: Sequence[bytes | str]) -> bytes:

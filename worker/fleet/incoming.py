@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,10 +12,12 @@ import grpc
 from cache.server.namespaces import checked_namespace
 from cache.server.refusal import Refused, invalid
 from worker.fleet.action_body import MAX_BODY
-from worker.fleet.limits import MAX_LAYERS
+from worker.fleet.identity import KEY_BYTES
+from worker.fleet.limits import MAX_LAYERS, MAX_WORKERS
 from worker.fleet.needs import Needs
 from worker.fleet.rights import NAMESPACE
 from worker.fleet.service_limits import MAX_CHANNEL, MAX_SEALED_MESSAGE, MAX_TEXT, VERSION
+from worker.proxies import MAX_PROXY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -35,8 +38,6 @@ MAX_NAMES = 64
 MAX_NAME = 300
 """Characters of each of them."""
 MAX_RETRY = 100
-MAX_PROXY = 4_000
-"""Characters of a proxy variable."""
 _KEY = re.compile(r"[0-9a-f]{64}")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _WORKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -60,16 +61,19 @@ class Hello(NamedTuple):
 
 
 class Execute(NamedTuple):
-    """A wanted action, as its build says it. text: for people."""
+    """A wanted action, as its build says it. text: for people. anew: what others have made of it does not do."""
 
     order: pb.ActionOrder
     needs: Needs
     text: str
     node: str
+    anew: bool
 
     @property
     def has_secrets(self) -> bool:
-        return bool(self.order.secrets or self.order.agents)
+        """Whether its build has to send a worker something, or answer for an agent."""
+        order = self.order
+        return bool(order.secrets or order.agents or order.sealed_proxies)
 
 
 def checked_version(version: int) -> None:
@@ -95,7 +99,7 @@ def checked_hello(message: pb.WorkerMessage.Hello) -> Hello:
         raise invalid("a worker's name has 1 to 63 letters, digits, '.', '_' and '-'; set another with --name")
     if not 0 < message.slots <= MAX_SLOTS or not 0 <= message.memory <= MAX_MEMORY:
         raise invalid(f"a worker has 1 to {MAX_SLOTS} slots, and as much memory as machines have")
-    if len(message.key) != 32 or not _ID.fullmatch(message.incarnation):
+    if len(message.key) != KEY_BYTES or not _ID.fullmatch(message.incarnation):
         raise invalid("a worker shows a key of 32 bytes, and says its incarnation")
     if len(message.layers) > MAX_LAYERS or len(message.caches) > MAX_CACHES or len(message.leases) > 2 * MAX_SLOTS:
         raise invalid("a worker says more layers, caches or leases than one can have")
@@ -135,8 +139,9 @@ def checked_execute(message: pb.ExecuteAction) -> Execute:
         needs.seconds or None,
         needs.critical,
         _labels(needs.labels),
+        _keys(needs.workers),
     )
-    return Execute(order, wanted, message.text[:MAX_TEXT], message.node[:MAX_NAME])
+    return Execute(order, wanted, message.text[:MAX_TEXT], message.node[:MAX_NAME], message.anew)
 
 
 def check_sealed(message: pb.Sealed) -> None:
@@ -163,6 +168,19 @@ def _names(texts: Iterable[str]) -> frozenset[str]:
     if len(names) > MAX_NAMES:
         raise invalid(f"there are at most {MAX_NAMES} names in one list")
     return names
+
+
+def _keys(keys: Iterable[bytes]) -> frozenset[bytes]:
+    found = frozenset(keys)
+    if len(found) > MAX_WORKERS or any(len(key) != KEY_BYTES for key in found):
+        raise invalid(f"an action names up to {MAX_WORKERS} workers by their keys, {KEY_BYTES} bytes each")
+    return _one_copy(found)
+
+
+@functools.lru_cache(maxsize=256)
+def _one_copy(keys: frozenset[bytes]) -> frozenset[bytes]:
+    """All actions of a build name the same workers."""
+    return keys
 
 
 def _labels(pairs: Mapping[str, str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from cache.result import Layer, Result
 from cache.size_text import bytes_text
 from cache.store import Batch
 from worker.action import Cancelled
+from worker.fleet.key_check import check_key
 from worker.fleet.visible import first_absent
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from cache.remote.local_chunks import LocalChunks
     from cache.remote.reading import Traffic
     from worker.action import Action
+    from worker.fleet.action_body import Body
     from worker.fleet.hot_layers import HotLayers
     from worker.fleet.remotes import Remotes
     from worker.library import LayerLibrary
@@ -52,17 +55,27 @@ class Inputs:
         self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def prepare(self, namespace: str, action: Action, cancelled: Callable[[], bool]) -> Action:
-        """The action with layers that are all in the store. Hold them before.
+        """The action with layers that are all in the store. Hold them before. Raises what `bring` does."""
+        lists = _lists(action)
+        found = iter(self.bring(namespace, [layer for given in lists for layer in given], cancelled))
+        return action._replace(inputs=tuple(tuple(itertools.islice(found, len(given))) for given in lists))
+
+    def check_key(self, body: Body, prepared: Action) -> None:
+        """That the key is the one of what is to be executed. Raises CorruptBlob, StoreProblem."""
+        check_key(body, _lists(prepared), self._library)
+
+    def bring(self, namespace: str, layers: Sequence[Layer], cancelled: Callable[[], bool]) -> list[Layer]:
+        """The same layers, in the store. Hold them before.
 
         Raises RemoteError, CorruptBlob, CorruptLayer, EnvironmentProblem, Cancelled.
         """
-        wanted = {layer.diff_id: layer for given in _lists(action) for layer in given}
+        wanted = {layer.diff_id: layer for layer in layers}
         missing = [layer for layer in wanted.values() if self._known(layer) is None]
         self._check_namespace(namespace, [layer for layer in wanted.values() if layer not in missing])
         self._fetch_all(namespace, missing, cancelled)
-        inputs = tuple(tuple(map(self._found, given)) for given in _lists(action))
-        self._hot.add({layer.diff_id: layer for given in inputs for layer in given}.values())
-        return action._replace(inputs=inputs)
+        found = list(map(self._found, layers))
+        self._hot.add({layer.diff_id: layer for layer in found}.values())
+        return found
 
     def made(self, namespace: str, layer: Layer) -> None:
         """A layer that was made here belongs to the namespace that it is published in."""
@@ -107,7 +120,7 @@ class Inputs:
                 self._seen.popitem(last=False)
 
     def _fetch_all(self, namespace: str, layers: Sequence[Layer], cancelled: Callable[[], bool]) -> None:
-        self._check_disk(sum(layer.tar.size for layer in layers if layer.tar is not None))
+        self.check_disk(sum(layer.tar.size for layer in layers if layer.tar is not None))
         if len(layers) < 2:
             for layer in layers:
                 self._fetch(namespace, layer, cancelled)
@@ -118,8 +131,8 @@ class Inputs:
             for done in [pool.submit(self._fetch, namespace, layer, cancelled) for layer in layers]:
                 done.result()
 
-    def _check_disk(self, size: int) -> None:
-        """Raises EnvironmentProblem if so many bytes are too many."""
+    def check_disk(self, size: int) -> None:
+        """Raises EnvironmentProblem if so many bytes are too many, also once nothing is kept that no step uses."""
         directory = self._store.directory
         short = size + MIN_FREE - free_bytes(directory)
         if short > 0:

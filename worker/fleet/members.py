@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """present: its stream is open. silent: a lease of it expired and it was not heard since. awaited: actions that wait
-    for it, by key. left: when its stream broke. needed, held: bytes of layers of the actions it was given, and those of
-    them that it had."""
+    """key: Ed25519, that it has shown to be its own. present: its stream is open. silent: a lease of it expired and it
+    was not heard since. awaited: actions that wait for it, by key. left: when its stream broke. needed, held: bytes of
+    layers of the actions it was given, and those of them that it had."""
 
     worker: str
     place: int
     since: float
     name: str = ""
+    key: bytes = b""
     slots: int = 0
     memory: int = 0
     platforms: frozenset[str] = frozenset()
@@ -58,6 +59,7 @@ class Member:
             and (not kind.platform or kind.platform in self.platforms)
             and kind.memory <= self.memory
             and self.worker not in kind.tried
+            and (not kind.workers or self.key in kind.workers)
             and all(self.labels.get(name) == value for name, value in kind.labels)
         )
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from worker.fleet.service_limits import MAX_FAILED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import grpc
     from buildgraph.v1 import fleet_pb2 as pb
 
@@ -19,12 +21,16 @@ if TYPE_CHECKING:
     from worker.fleet.outbox import Outbox
 
 
+MAX_MOUNTS = 10_000
+"""Cache mounts that are remembered of one worker's leases; then it begins anew."""
+
+
 @dataclass(slots=True, eq=False)
 class BuildParty:
     """id: the scheduler's; no other caller's build has the same. outbox: of its stream, the last one if that broke.
-    wants: actions by id. failed: how actions failed that it was told of, in case that it has not heard it. since:
-    seconds since the epoch. away_since: when its stream broke, None while there is one. closing: it asks for nothing
-    new, and ends with the last action."""
+    wants: actions by id; names: their ids by key. failed: how actions failed that it was told of, in case that it has
+    not heard it. since: seconds since the epoch. away_since: when its stream broke, None while there is one. closing:
+    it asks for nothing new, and ends with the last action. has_workers: it was told of a worker."""
 
     id: str
     caller: Caller
@@ -34,10 +40,12 @@ class BuildParty:
     context: grpc.ServicerContext
     since: float
     wants: dict[str, Execute] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
     failed: OrderedDict[str, pb.BuildEvent] = field(default_factory=OrderedDict)
     done: int = 0
     away_since: float | None = None
     closing: bool = False
+    has_workers: bool = False
 
     def tell(self, event: pb.BuildEvent) -> None:
         self.outbox.put(event)
@@ -45,6 +53,7 @@ class BuildParty:
     def settle(self, action: str, key: str, event: pb.BuildEvent) -> None:
         """The action has ended, this is how."""
         self.wants.pop(action, None)
+        self.names.pop(key, None)
         if event.HasField("done"):
             self.done += 1
             if event.done.outcome.HasField("failure"):
@@ -62,7 +71,8 @@ class BuildParty:
 @dataclass(slots=True, eq=False)
 class WorkerParty:
     """A worker that is there, or was until `left`, by the service's clock. joined: seconds since the epoch. draining:
-    it ends by its own will. cordoned: it takes nothing new until somebody says otherwise."""
+    it ends by its own will. cordoned: it takes nothing new until somebody says otherwise. mounts: (namespace, cache)
+    that its leases had."""
 
     hello: Hello
     caller: Caller
@@ -72,10 +82,16 @@ class WorkerParty:
     left: float | None = None
     draining: bool = False
     cordoned: bool = False
+    mounts: set[tuple[str, str]] = field(default_factory=set)
 
     @property
     def name(self) -> str:
         return self.hello.name
+
+    def had_mounts(self, namespace: str, caches: Iterable[str]) -> None:
+        if len(self.mounts) > MAX_MOUNTS:
+            self.mounts.clear()
+        self.mounts.update((namespace, cache) for cache in caches)
 
 
 @dataclass(slots=True, eq=False)

@@ -9,12 +9,13 @@ from buildgraph.v1 import fleet_pb2 as pb
 from cache.remote.writing import Outgoing
 from cache.wire import encode_result
 from worker.action import TimedOut
-from worker.fleet.signed_texts import outcome_text
+from worker.fleet.mount_layer import layer_message
+from worker.fleet.signed_texts import mount_text, outcome_text
 
 if TYPE_CHECKING:
     from cache.digest import Digest
     from cache.errors import BuildgraphError
-    from cache.result import Result
+    from cache.result import Layer, Result
     from worker.action import CommandFailed
     from worker.fleet.identity import Identity
     from worker.fleet.remotes import Remotes
@@ -53,6 +54,15 @@ class Publishing:
         """Of an action that asks for what cannot be."""
         failure = pb.Failure(kind="definition", message=_text(error.message), hint=_text(error.hint))
         return self._signed(namespace, key, pb.Outcome(failure=failure))
+
+    def mount(self, namespace: str, cache: str, layer: Layer, made_at: float) -> pb.MountSnapshot:
+        """A signed snapshot of a cache mount, whose blobs the server has. made_at: seconds since the epoch. Raises
+        RemoteTrouble, StoreProblem."""
+        self._put(namespace, (layer.tar, layer.listing))
+        snapshot = pb.MountSnapshot(cache=cache, made_at_ms=round(made_at * 1000), worker_key=self._identity.public)
+        snapshot.layer.CopyFrom(layer_message(layer))
+        snapshot.signature = self._identity.sign(mount_text(namespace, snapshot))
+        return snapshot
 
     def _put(self, namespace: str, blobs: tuple[Digest | None, ...]) -> None:
         outgoing = [Outgoing(blob, str(blob)) for blob in dict.fromkeys(blobs) if blob is not None and blob.size]

@@ -18,10 +18,12 @@ from cache.remote.action_results import action_text, encode_action_result
 from cache.server.action_cache import find_results, keep_result
 from cache.server.refusal import invalid
 from cache.wire import decode_result
+from worker.fleet.identity import verify
 from worker.fleet.service_limits import MAX_TAIL, MAX_TEXT
+from worker.fleet.signed_texts import outcome_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from cache.digest import Digest
     from cache.result import Result
@@ -38,12 +40,17 @@ class Results:
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    def find(self, namespace: str, key: str) -> pb.ActionDone | None:
-        """The result of an action, if all that it names is there."""
-        core, name = self._core, _action_name(key)
-        found = find_results(core.shelf, namespace, "blake3", (name,)).get(name)
-        core.meter.asked(namespace, *((0, 1) if found is None else (1, 0)))
-        return None if found is None else _done_of(key, remote_execution_pb2.ActionResult.FromString(found))
+    def find(self, namespace: str, key: str, workers: Collection[bytes] = ()) -> pb.ActionDone | None:
+        """The result of an action, if all that it names is there. workers: keys of those that may have made it, of
+        whom one has signed it; none for anybody."""
+        core = self._core
+        names = [_action_name(key, worker) for worker in sorted(workers)] or [_action_name(key)]
+        kept = find_results(core.shelf, namespace, "blake3", names)
+        results = (remote_execution_pb2.ActionResult.FromString(kept[name]) for name in names if name in kept)
+        found = (done for result in results if (done := _done_of(key, result)) is not None)
+        first = next((done for done in found if not workers or _made_by(done, namespace, workers)), None)
+        core.meter.asked(namespace, *((0, 1) if first is None else (1, 0)))
+        return first
 
     def keep(self, caller: Caller, worker: str, namespace: str, key: str, outcome: pb.Outcome) -> pb.ActionDone:
         """Check an outcome that a worker signed; a result is durable on return. What builds are told of it.
@@ -63,7 +70,9 @@ class Results:
         message = encode_action_result(Recipe(key), result, names)
         # Beside the result: who made it, and the signature, for those who trust only some.
         message.execution_metadata.auxiliary_metadata.add().Pack(done)
-        keep_result(self._core, namespace, "blake3", _action_name(key), message, caller)
+        # Also under its worker's key: a client that publishes what it got of this has no signature, and comes over it.
+        for name in (_action_name(key, outcome.worker_key), _action_name(key)):
+            keep_result(self._core, namespace, "blake3", name, message, caller)
         return done
 
     def _check_failure(self, namespace: str, failure: pb.Failure) -> None:
@@ -83,8 +92,16 @@ class Results:
             raise invalid(f"the outcome names a blob that is missing, {missing[0]}")
 
 
-def _action_name(key: str) -> str:
-    text = action_text("content", key)
+def _made_by(done: pb.ActionDone, namespace: str, workers: Collection[bytes]) -> bool:
+    outcome = done.outcome
+    if outcome.worker_key not in workers:
+        return False
+    return verify(outcome.worker_key, outcome.signature, outcome_text(namespace, done.key, outcome))
+
+
+def _action_name(key: str, worker: bytes = b"") -> str:
+    """worker: whose result it is; "" for the latest."""
+    text = action_text(f"content by {worker.hex()}" if worker else "content", key)
     return f"{blake3(text).hexdigest()}/{len(text)}"
 
 

@@ -33,7 +33,7 @@ class RollCall:
             member = book.members.add(event.worker, book.now)
         member.present, member.drains, member.silent = True, False, False
         member.name, member.slots, member.memory = event.name, event.slots, event.memory
-        member.platforms, member.labels = event.platforms, event.labels
+        member.platforms, member.labels, member.key = event.platforms, event.labels, event.key
         book.absences.drop(member.worker)
         book.members.replace(member, event.layers, event.caches)
         book.refresh(member)

@@ -152,7 +152,8 @@ class Scheduler:
                 continue
             if action.waits_for is None:
                 pool = book.pools[action.kind]
-                why = Why.NO_SLOT if pool.able else Why.AWAY if pool.fits else Why.NOBODY_YET
+                busy = Why.NO_TRUSTED_SLOT if pool.kind.workers else Why.NO_SLOT
+                why = busy if pool.able else Why.AWAY if pool.fits else Why.NOBODY_YET
                 book.note(action, why)
             book.commands.append(Tell(build, action.key, "queued", "", action.reason))
         self._fresh.clear()
@@ -242,7 +243,7 @@ class Scheduler:
         elif action.attempts >= MAX_ATTEMPTS:
             self._hopeless.drop(action, Why.ATTEMPTS, attempts=action.attempts)
         else:
-            action.patience = None
+            action.patience, action.since = None, book.now
             book.tell(action, "again", "", reason)
             book.enqueue(action)
 

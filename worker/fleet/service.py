@@ -15,6 +15,7 @@ from worker.fleet.build_stream import BuildStream
 from worker.fleet.desk import Desk
 from worker.fleet.gate import Gate
 from worker.fleet.log_buffer import LogSpace
+from worker.fleet.mount_shelf import MountShelf
 from worker.fleet.results import Results
 from worker.fleet.service_limits import AWAY_SECONDS, STREAMS
 from worker.fleet.settling import Settling
@@ -54,14 +55,16 @@ class FleetService:
         figures: Figures | None = None,
         *,
         away_seconds: float = AWAY_SECONDS,
+        shares_mounts: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """say: writes lines of the journal. away_seconds: how long a build whose stream broke may be away. clock:
-        seconds, never back."""
+        """say: writes lines of the journal. away_seconds: how long a build whose stream broke may be away.
+        shares_mounts: whether workers get snapshots of each other's cache mounts. clock: seconds, never back."""
         self._clock = clock
         self._say = say
         self._figures = figures
         self._away_seconds = away_seconds
+        self._shares_mounts = shares_mounts
         self._pool = futures.ThreadPoolExecutor(STREAMS, thread_name_prefix="fleet")
         self.pools = {
             f"/{self.names[0]}/Build": self._pool,
@@ -73,6 +76,7 @@ class FleetService:
         """Raises StoreProblem."""
         store = core.shelf.store
         self.desk = Desk(self._say, LogSpace(os.path.dirname(store.scratch("log"))), self._clock)
+        self.desk.mounts = MountShelf(core) if self._shares_mounts else None
         self._gate = Gate(core.guard)
         results = Results(core)
         self._watching = Watching(self.desk, self._gate, store)

@@ -16,6 +16,11 @@ def lease_text(lease: str, seal_key: bytes) -> tuple[str, ...]:
     return "buildgraph.v1 lease", lease, seal_key.hex()
 
 
+def mount_text(namespace: str, snapshot: pb.MountSnapshot) -> tuple[str, ...]:
+    layer = snapshot.layer.SerializeToString(deterministic=True).hex()
+    return "buildgraph.v1 mount", namespace, snapshot.cache, layer, str(snapshot.made_at_ms)
+
+
 def outcome_text(namespace: str, key: str, outcome: pb.Outcome) -> tuple[str, ...]:
     """outcome: with either a result or a failure; of one that has both, what builds would use counts: the result."""
     ended = outcome.result if outcome.HasField("result") else outcome.failure

@@ -13,6 +13,8 @@ from cache.server.access import Caller
 from cache.server.namespaces import checked_namespace
 from cache.server.refusal import Refused, invalid, not_found
 from cache.store import Batch
+from worker.fleet.action_name import named_key
+from worker.fleet.arrivals import tell_builds
 from worker.fleet.desk import action_id
 from worker.fleet.events import WorkerDrains, WorkerResumes
 from worker.fleet.fleet_state import StateMaker
@@ -91,13 +93,16 @@ class Watching:
         desk = self._desk
         with desk.lock:
             names = desk.scheduler.beginning_with(action_id(namespace, beginning))
-            if len(names) > 1:
-                raise invalid(f"{len(names)} actions begin with {beginning}; say more digits")
+            keys = {named_key(name) for name in names}
+            if len(keys) > 1:
+                raise invalid(f"{len(keys)} actions begin with {beginning}; say more digits")
             if not names:
                 raise not_found(f"nothing was decided lately about an action {beginning} here")
+            decisions = [each for name in names for each in desk.scheduler.explain(name)]
+            decisions.sort(key=lambda each: each.at)
             since = time.time() - desk.now()
-            response = pb.ExplainResponse(key=names[0].partition("\0")[2], text=desk.texts.get(names[0], ""))
-            for each in desk.scheduler.explain(names[0]):
+            response = pb.ExplainResponse(key=keys.pop(), text=desk.texts.get(names[-1], ""))
+            for each in decisions:
                 response.decisions.add(at=since + each.at, reason=each.why.name, text=each.text, worker=each.worker)
             return response
 
@@ -118,6 +123,7 @@ class Watching:
                 if not worker.draining:
                     event = WorkerResumes if request.off else WorkerDrains
                     desk.handle(event(desk.now(), name))
+                    tell_builds(desk)
             desk.changes += 1
             record = json.dumps(sorted(desk.cordoned)).encode()
         self._store.commit(Batch(records=(("shared", CORDONED, record),)))

@@ -10,13 +10,15 @@ import grpc
 from buildgraph.v1 import fleet_pb2 as pb
 
 from cache.server.refusal import Refused, invalid
+from worker.fleet.adopting import id_for_held
+from worker.fleet.arrivals import tell_builds
 from worker.fleet.commands import Refuse, Revoke
-from worker.fleet.desk import action_id
 from worker.fleet.events import Held, Renewed, WorkerDrains, WorkerJoined, WorkerLayers, WorkerLeft
 from worker.fleet.gate import end_by
 from worker.fleet.identity import fingerprint, verify
 from worker.fleet.incoming import check_sealed, checked_hello
 from worker.fleet.limits import LEASE_SECONDS, MAX_LAYERS, MAX_TEXT, RENEW_SECONDS
+from worker.fleet.mount_taking import take_mount
 from worker.fleet.outbox import Outbox
 from worker.fleet.parties import WorkerParty
 from worker.fleet.relay import from_worker
@@ -86,6 +88,7 @@ class WorkerStream:
             same = old is not None and old.hello.incarnation == hello.incarnation
             if old is not None and same:
                 party.cordoned, party.joined, party.draining = old.cordoned, old.joined, old.draining
+                party.mounts = old.mounts
             else:
                 party.cordoned = hello.cordoned or hello.name in desk.cordoned
             desk.workers[hello.name] = party
@@ -95,7 +98,7 @@ class WorkerStream:
             event = WorkerJoined(
                 desk.now(), hello.name, hello.name, hello.slots, hello.memory, hello.platforms,
                 WorkerLabels(hello.labels, caller), hello.layers, hello.caches,
-                tuple(Held(lease.id, lease.action.id, seconds) for lease, seconds in held.values()),
+                tuple(Held(lease.id, lease.action.id, seconds) for lease, seconds in held.values()), hello.key,
             )  # fmt: skip
             commands = desk.decide(event)
             if party.cordoned or party.draining:
@@ -104,10 +107,12 @@ class WorkerStream:
             ended = {each.lease for each in commands if isinstance(each, Refuse | Revoke)}
             lost = [name for name, *_ in hello.leases if name not in held or name in ended]
             welcome = pb.SchedulerMessage.Welcome(
-                version=VERSION, lease_seconds=LEASE_SECONDS, renew_seconds=RENEW_SECONDS, lost=lost
-            )
+                version=VERSION, lease_seconds=LEASE_SECONDS, renew_seconds=RENEW_SECONDS, lost=lost,
+                shares_mounts=desk.mounts is not None,
+            )  # fmt: skip
             self._outbox.put(pb.SchedulerMessage(welcome=welcome))
             desk.carry(commands)
+            tell_builds(desk)
             desk.changes += 1
         desk.say(
             "worker joined", worker=hello.name, who=caller.name, slots=hello.slots, key=fingerprint(hello.key),
@@ -135,10 +140,12 @@ class WorkerStream:
                 continue
             lease = desk.leases.get(name)
             if lease is None and not name.startswith(f"{desk.boot}."):
-                lease = desk.lease(name, desk.action(namespace, key), party.name)
+                action = id_for_held(desk, namespace, key, party.hello)
+                lease = desk.lease(name, desk.action(namespace, key, action), party.name)
                 lease.earlier = True
                 lease.serving = next(iter(lease.action.builds), None)
-            if lease is not None and lease.worker == party.name and lease.action.id == action_id(namespace, key):
+            said = (party.name, namespace, key)
+            if lease is not None and (lease.worker, lease.action.namespace, lease.action.key) == said:
                 held[name] = lease, seconds
         return held
 
@@ -164,6 +171,9 @@ class WorkerStream:
             return
         if kind == "done":
             self._settling.done(party, request.done)
+            return
+        if kind == "mount":
+            take_mount(desk, party, request.mount)
             return
         if kind == "sealed":
             check_sealed(request.sealed)

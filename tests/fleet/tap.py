@@ -1,0 +1,48 @@
+"""A wire to a server that can be listened to."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+
+
+class Tap:
+    """Everything that goes through, in either direction, is in `heard`."""
+
+    def __init__(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        self._server = host, int(port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._sockets: list[socket.socket] = []
+        self._heard: dict[int, bytearray] = {}
+        threading.Thread(target=self._run, daemon=True).start()
+
+    @property
+    def heard(self) -> bytes:
+        return b"\n".join(bytes(each) for each in list(self._heard.values()))
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(self._server)
+                self._sockets += [near, far]
+                for one, other in ((near, far), (far, near)):
+                    threading.Thread(target=self._carry, args=(one, other), daemon=True).start()
+
+    def _carry(self, one: socket.socket, other: socket.socket) -> None:
+        heard = self._heard[id(one)] = bytearray()
+        with contextlib.suppress(OSError):
+            while data := one.recv(1 << 16):
+                heard += data
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for each in self._sockets:
+            each.close()
