@@ -9,6 +9,8 @@ from cache.errors import UsageError
 
 MOST_SLOTS = 10_000
 """Commands at the same time, as for --jobs; each has a thread."""
+MOST_TRUSTED = 1_000
+"""Workers; their keys go with every step."""
 _FINGERPRINT = re.compile(r"ed25519:[A-Za-z0-9+/]{43}")
 
 

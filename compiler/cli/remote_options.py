@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from cache.errors import EnvironmentProblem, UsageError
 from cache.remote_settings import FORM, RemoteSettings, check_namespace, parse_remote
-from compiler.fleet_choice import MOST_SLOTS, FleetChoice, check_fingerprint
-from worker.fleet.labels import MAX_ASKED, parse_label
-from worker.fleet.limits import MAX_WORKERS
+from compiler.fleet_choice import MOST_SLOTS, MOST_TRUSTED, FleetChoice, check_fingerprint
+from worker.labels import MAX_ASKED, parse_label
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -106,8 +105,8 @@ def check_remote(path: str, table: object) -> None:
             if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
                 raise UsageError(f"{path}: remote.{name} is no list of names", hint=f'as in {name} = ["main"]')
             if name == "trusted-workers":
-                if len(value) > MAX_WORKERS:
-                    raise UsageError(f"{path}: remote.{name} has more than {MAX_WORKERS} fingerprints")
+                if len(value) > MOST_TRUSTED:
+                    raise UsageError(f"{path}: remote.{name} has more than {MOST_TRUSTED} fingerprints")
                 for each in value:
                     check_fingerprint(each, f"{path}: remote.{name}")
         elif not isinstance(value, str) or "\0" in value or (not value and name != "write"):

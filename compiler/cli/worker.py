@@ -20,7 +20,7 @@ from compiler.cli.options import Parser
 from compiler.cli.remote_options import remote_settings
 from compiler.cli.streams import say
 from compiler.progress.text import printable
-from worker.fleet.labels import parse_label
+from worker.labels import parse_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cache.size_text import parse_size
 from compiler.dockerfile.durations import parse_duration
 from compiler.dockerfile.errors import DockerfileError, did_you_mean
-from worker.fleet.labels import MAX_ASKED, parse_label
+from worker.labels import MAX_ASKED, parse_label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

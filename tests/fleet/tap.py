@@ -27,8 +27,13 @@ class Tap:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
-                far = socket.create_connection(self._server)
-                self._sockets += [near, far]
+                self._sockets.append(near)
+                try:
+                    far = socket.create_connection(self._server)
+                except OSError:  # the server is away
+                    near.close()
+                    continue
+                self._sockets.append(far)
                 for one, other in ((near, far), (far, near)):
                     threading.Thread(target=self._carry, args=(one, other), daemon=True).start()
 
