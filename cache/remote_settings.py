@@ -35,7 +35,8 @@ class RemoteAddress(NamedTuple):
 class RemoteSettings(NamedTuple):
     """tls: the server must prove who it is. reads: namespaces that are asked, in this order. write: that results go
     to; None for none. token: secret. ca, certificate, key: files in PEM form, "" for none. insists: whether the user
-    named the namespace to write to, and so is told if that is not allowed."""
+    named the namespace to write to, and so is told if that is not allowed. patience: seconds for which a server that
+    does not answer is asked again, since nothing can be done without it; 0 for some tries."""
 
     tls: bool
     target: str
@@ -46,6 +47,7 @@ class RemoteSettings(NamedTuple):
     certificate: str = ""
     key: str = ""
     insists: bool = False
+    patience: float = 0.0
 
     @property
     def origin(self) -> str:

@@ -11,6 +11,9 @@ MOST_SLOTS = 10_000
 """Commands at the same time, as for --jobs; each has a thread."""
 MOST_TRUSTED = 1_000
 """Workers; their keys go with every step."""
+PATIENCE = 15.0
+"""Seconds for which a server that has just gone is asked again by a build that can do nothing without it: as long as
+for workers to come back to it."""
 _FINGERPRINT = re.compile(r"ed25519:[A-Za-z0-9+/]{43}")
 
 
@@ -22,6 +25,11 @@ class FleetChoice(NamedTuple):
     local_slots: int | None = None
     trusted: frozenset[str] = frozenset()
     labels: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def patience(self) -> float:
+        """Seconds to wait for a server that does not answer; 0 where the build can do without."""
+        return PATIENCE if self.local_slots == 0 else 0.0
 
 
 NO_CHOICE = FleetChoice()

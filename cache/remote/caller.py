@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
@@ -77,7 +78,9 @@ class Caller:
     ) -> Any:
         """What `once`, given the seconds that it may take, returns in the end. Raises RemoteTrouble."""
         deadline = seconds + size / RATE
-        for number in range(1, tries + 1):
+        until = time.monotonic() + self.settings.patience
+        for number in itertools.count(1):
+            may_fail = number < tries or time.monotonic() < until
             if self.down:
                 raise Unreachable(f"the remote {self.settings.origin} is left alone, since it does not answer")
             try:
@@ -85,8 +88,8 @@ class Caller:
             except grpc.RpcError as error:
                 # What had its time for so many bytes, and did not end, would not end the next time.
                 slow = size > 0 and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-                if number < tries and error.code() in TRANSIENT and not slow:
-                    time.sleep(_pause(number, error.code()))
+                if may_fail and error.code() in TRANSIENT and not slow:
+                    time.sleep(_pause(min(number, TRIES), error.code()))
                     continue
                 raise self.failed(error) from None
             if answer is None:

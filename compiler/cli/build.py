@@ -110,7 +110,8 @@ def _build(
     remote = None
     if request.remote is not None:
         strict = bool(request.fleet.trusted)
-        remote = RemoteCache(store, request.remote, lambda text: reporter.report(Warned(text)), strict=strict)
+        settings = request.remote._replace(patience=request.fleet.patience)
+        remote = RemoteCache(store, settings, lambda text: reporter.report(Warned(text)), strict=strict)
     builder = Builder(store, reporter, request.jobs, remote, request.fleet)
 
     def make() -> tuple[list[Built], Delivered]:

@@ -94,7 +94,8 @@ class _Requests:
 
 class Link:
     """All methods may be called from several threads. lost: nothing can be asked of the fleet any more. gave_up: not
-    because it was closed. had_workers: there is a worker, or was since the build began."""
+    because it was closed. had_workers: there is a worker, or was since the build began. refused: the server said no,
+    and asking again does not change that."""
 
     def __init__(self, client: Client, opening: fleet_pb2.OpenBuild, lost_seconds: float = LOST_SECONDS) -> None:
         self._client = client
@@ -112,6 +113,7 @@ class Link:
         self.lost = False
         self.gave_up = False
         self.had_workers = False
+        self.refused = False
 
     def open(self) -> fleet_pb2.BuildOpened | None:
         """What the fleet is; None if there is none for us."""
@@ -185,6 +187,7 @@ class Link:
         first, pause = True, FIRST_PAUSE
         while not self._closing.is_set():
             opened, refused = self._listen(first=first)
+            self.refused = self.refused or refused
             if opened:
                 broken_at, first, pause = time.monotonic(), False, FIRST_PAUSE
             if first or refused or time.monotonic() - broken_at > self._lost_seconds:

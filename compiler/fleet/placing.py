@@ -96,8 +96,8 @@ class Fleet:
 def open_fleet(remote: RemoteCache, project: str, *, insists: bool = False) -> Fleet | None:
     """The fleet of a server that was contacted; None if it has none, or none for us. It may be without workers so far.
 
-    insists: nothing is to run on this machine. Then a fleet without workers is waited for a while: they may be coming
-    back to a server that was just started; and None if none comes.
+    insists: nothing is to run on this machine. Then a server that has just gone and a fleet without workers are waited
+    for a while, as they may be coming back; and None if none comes.
     """
     client, namespace = remote.client, remote.settings.write
     # What a worker made is read where it was written to.
@@ -112,11 +112,12 @@ def open_fleet(remote: RemoteCache, project: str, *, insists: bool = False) -> F
         )  # fmt: skip
         link = Link(client, opening)
         opened = link.open()
-        if opened is None:
-            return None
-        if opened.workers or not insists:
+        if opened is not None and (opened.workers or not insists):
             return Fleet(link, opened.slots, remote, client, namespace)
-        link.close()
+        if opened is not None:
+            link.close()
+        elif link.refused or not insists:
+            return None
         if time.monotonic() >= until:
             return None
         time.sleep(LOOK_SECONDS)

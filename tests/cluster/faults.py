@@ -31,8 +31,7 @@ class Fault(Protocol):
 
 class Kind(NamedTuple):
     """weight: how often. good: whether every build must end with the image all the same, else an error is allowed, too.
-    victims: numbers of builds that may end in any way. seconds: that a build may take longer, beside a lease. excuse: what
-    a good one may say all the same, if it may run nothing itself."""
+    victims: numbers of builds that may end in any way. seconds: that a build may take longer, beside a lease."""
 
     name: str
     strike: Fault
@@ -40,7 +39,6 @@ class Kind(NamedTuple):
     good: bool = True
     victims: frozenset[int] = frozenset()
     seconds: float = 0.0
-    excuse: str = ""
 
 
 def _nothing() -> None:
@@ -138,13 +136,11 @@ def kill_both(at: Struck) -> Callable[[], None]:
 
 
 FIRST = frozenset((0,))
-EMPTY = "there is no fleet that would take the step"
-"""A build that begins in the moment in which the server goes: its stream is refused before it was ever open."""
 KINDS = (
     Kind("kill -9 of a worker", kill_worker, 10),
-    Kind("kill -9 of the server", kill_server, 8, excuse=EMPTY),
+    Kind("kill -9 of the server", kill_server, 8),
     Kind("kill -9 of a client", kill_client, 6, victims=FIRST),
-    Kind("kill -9 of the server and a worker", kill_both, 4, excuse=EMPTY),
+    Kind("kill -9 of the server and a worker", kill_both, 4),
     Kind("a worker hangs", stop_worker, 5),
     Kind("a worker is stopped", interrupt_worker, 4),
     Kind("a client is stopped", interrupt_client, 3, victims=FIRST),
@@ -155,7 +151,7 @@ KINDS = (
     Kind("a client is cut off for 1 s", cut("client", 1), 3),
     Kind("a client is cut off for 10 s", cut("client", 10), 2, good=False, seconds=30),
     Kind("a client is cut off for good", cut("client", 0), 1, good=False, seconds=60),
-    Kind("the server is cut off for 1 s", cut("server", 1), 3, excuse=EMPTY),
+    Kind("the server is cut off for 1 s", cut("server", 1), 3),
     Kind("the server is cut off for 10 s", cut("server", 10), 2, good=False, seconds=30),
     Kind("the server is gone for good", lose_server, 1, good=False, seconds=60),
 )

@@ -43,17 +43,31 @@ class Results:
     def find(self, namespace: str, key: str, workers: Collection[bytes] = ()) -> pb.ActionDone | None:
         """The result of an action, if all that it names is there. workers: keys of those that may have made it, of
         whom one has signed it; none for anybody."""
-        core = self._core
-        names = [_action_name(key, worker) for worker in sorted(workers)] or [_action_name(key)]
-        kept = find_results(core.shelf, namespace, "blake3", names)
-        results = (remote_execution_pb2.ActionResult.FromString(kept[name]) for name in names if name in kept)
-        found = (done for result in results if (done := _done_of(key, result)) is not None)
-        first = next((done for done in found if not workers or _made_by(done, namespace, workers)), None)
-        core.meter.asked(namespace, *((0, 1) if first is None else (1, 0)))
+        first = self._find(namespace, key, workers)
+        self._core.meter.asked(namespace, *((0, 1) if first is None else (1, 0)))
         return first
 
-    def keep(self, caller: Caller, worker: str, namespace: str, key: str, outcome: pb.Outcome) -> pb.ActionDone:
-        """Check an outcome that a worker signed; a result is durable on return. What builds are told of it.
+    def _find(self, namespace: str, key: str, workers: Collection[bytes]) -> pb.ActionDone | None:
+        names = [_action_name(key, worker) for worker in sorted(workers)] or [_action_name(key)]
+        kept = find_results(self._core.shelf, namespace, "blake3", names)
+        results = (remote_execution_pb2.ActionResult.FromString(kept[name]) for name in names if name in kept)
+        found = (done for result in results if (done := _done_of(key, result)) is not None)
+        return next((done for done in found if not workers or _made_by(done, namespace, workers)), None)
+
+    def keep(
+        self,
+        caller: Caller,
+        worker: str,
+        namespace: str,
+        key: str,
+        outcome: pb.Outcome,
+        workers: Collection[bytes] = (),
+        *,
+        anew: bool = False,
+    ) -> pb.ActionDone:
+        """Check an outcome that a worker signed; a result is durable on return. What builds are told of it: an earlier
+        result that would have done, by one of `workers` if any are named. Some build may have got that before the
+        server started again, and those that build the same at the same time get the same. anew: no earlier one does.
 
         Raises Refused if it is not what it should be or names what is not there, StoreProblem.
         """
@@ -67,11 +81,15 @@ class Results:
         layer = result.layer
         names = Names(_text(layer and layer.tar), _text(layer and layer.listing), _text(result.log))
         self._check_there(namespace, [name for name in names if name])
+        earlier = None if anew else self._find(namespace, key, workers)
+        if earlier is not None:
+            return earlier
         message = encode_action_result(Recipe(key), result, names)
         # Beside the result: who made it, and the signature, for those who trust only some.
         message.execution_metadata.auxiliary_metadata.add().Pack(done)
         # Also under its worker's key: a client that publishes what it got of this has no signature, and comes over it.
-        for name in (_action_name(key, outcome.worker_key), _action_name(key)):
+        latest = () if workers and not anew and self._find(namespace, key, ()) else (_action_name(key),)
+        for name in (_action_name(key, outcome.worker_key), *latest):
             keep_result(self._core, namespace, "blake3", name, message, caller)
         return done
 

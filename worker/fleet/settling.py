@@ -14,7 +14,7 @@ from worker.fleet.signed_texts import outcome_text
 
 if TYPE_CHECKING:
     from worker.fleet.desk import Desk
-    from worker.fleet.parties import LeaseParty, WorkerParty
+    from worker.fleet.parties import ActionParty, LeaseParty, WorkerParty
     from worker.fleet.results import Results
 
 NOT_HELD = "the lease is not this worker's, or not any more"
@@ -40,13 +40,20 @@ class Settling:
             namespace, key, outcome = done.instance_name, done.key, done.outcome
             try:
                 text = self._check_signature(worker, namespace, key, outcome)
-                kept = None if text else self._results.keep(worker.caller, worker.name, namespace, key, outcome)
+                kept = None if text else self._keep(worker, lease.action, outcome)
             except Exception as error:  # noqa: BLE001, the action goes on elsewhere whatever is wrong with this
                 kept, text = None, refusal_of(error).text
             if kept is None:
                 self._reject(worker, done.lease, text)
             else:
                 self._settle(worker, done.lease, kept)
+
+    def _keep(self, worker: WorkerParty, action: ActionParty, outcome: pb.Outcome) -> pb.ActionDone:
+        with self._desk.lock:
+            asked = tuple(action.builds.values())
+        workers = asked[0].needs.workers if asked else ()
+        anew = any(each.anew for each in asked)
+        return self._results.keep(worker.caller, worker.name, action.namespace, action.key, outcome, workers, anew=anew)
 
     def _lease(self, worker: WorkerParty, done: pb.WorkerMessage.LeaseDone) -> LeaseParty | None:
         """The worker's lease of just this action."""

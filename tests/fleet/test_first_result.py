@@ -1,0 +1,66 @@
+"""The first result of an action is the one that counts, also across a restart of the server."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from buildgraph.v1 import fleet_pb2 as pb
+from scheduled import Scheduled, key, started
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+K = key(1)
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Scheduled]:
+    yield from started(tmp_path)
+
+
+def held(key: str) -> pb.WorkerMessage.HeldLease:
+    return pb.WorkerMessage.HeldLease(lease="from-before", key=key, seconds=4.0)
+
+
+def test_what_ends_later_on_another_worker_takes_nothing_from_those_who_come_after(fleet: Scheduled) -> None:
+    """Two workers had it, as it was late; one build heard of the first result, and then the server started again."""
+    first = fleet.worker().joined()
+    build = fleet.build()
+    build.execute(K)
+    lease = first.lease()
+    outcome = first.outcome(lease)
+    first.done(lease, outcome)
+    assert build.take("done").outcome == outcome
+    fleet.again()
+    second = fleet.worker("w2", leases=[held(K)]).joined()
+    waiting = fleet.build("bob")
+    waiting.execute(K)
+    lease.lease = "from-before"
+    later = second.outcome(lease)
+    assert later != outcome
+    second.done(lease, later)
+    assert second.take("settled")
+    assert waiting.take("done").outcome == outcome
+    late = fleet.build()
+    late.execute(K)
+    assert late.take("done").outcome == outcome, "and so it stays"
+
+
+def test_what_is_to_be_made_anew_takes_the_place_of_the_first(fleet: Scheduled) -> None:
+    worker = fleet.worker().joined()
+    build = fleet.build()
+    for anew in (False, True):
+        build.execute(K, anew=anew)
+        lease = worker.lease()
+        outcome = worker.outcome(lease)
+        worker.done(lease, outcome)
+        assert build.take("done").outcome == outcome
+    other = fleet.build("bob")
+    other.execute(K)
+    assert other.take("done").outcome == outcome
