@@ -40,15 +40,21 @@ def look(directory: str, limit: int) -> State:
     bytes than the limit. Raises OSError."""
     seen = blake3()
     total = 0
-    for path, directories, names, fd in os.fwalk(directory, follow_symlinks=False):
-        directories.sort()
-        for name in sorted(directories + names):
-            status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-            said = (status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-            seen.update(f"{os.path.relpath(path, directory)}\0{name}\0{said}\0".encode("utf-8", "surrogateescape"))
-            total += BLOCK + (status.st_size if stat.S_ISREG(status.st_mode) else 0)
-        if total > limit:
-            break
+    # No recursion, and one descriptor: steps make directories as deep as they like.
+    pending = [""]
+    while pending and total <= limit:
+        path = pending.pop()
+        with os.scandir(os.path.join(directory, path)) as entries:
+            for entry in sorted(entries, key=lambda each: each.name):
+                status = entry.stat(follow_symlinks=False)
+                name = f"{path}{entry.name}"
+                said = (
+                    status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+                )  # fmt: skip
+                seen.update(f"{name}\0{said}\0".encode("utf-8", "surrogateescape"))
+                total += BLOCK + (status.st_size if stat.S_ISREG(status.st_mode) else 0)
+                if stat.S_ISDIR(status.st_mode):
+                    pending.append(f"{name}/")
     return State(total, seen.hexdigest())
 
 

@@ -215,6 +215,20 @@ def test_what_the_digest_of_a_context_leaves_out_no_layer_of_one_may_have(keyed:
         check(keyed, forged)
 
 
+def test_a_directory_is_the_top_of_its_layer(keyed: Keyed, tmp_path: Path) -> None:
+    """Or its mode would be whatever somebody wants."""
+    (tmp_path / "a").write_text("a")
+    (tmp_path / "a").chmod(0o644)
+    tree = ContextTree(str(tmp_path), IgnoreRules(()), keyed.store)
+    layer = made_of(keyed, (Entry("file", DIRECTORY, 0o4777), b""), (Entry("file/a", FILE, 0o644), b"a"))
+    assert digest_as_context(keyed.library.tree((layer,)), "file") == tree.digest(""), "or this says nothing"
+    body = sent(keyed, keyed.asked([bind(1, "sub")]))
+    place = body.places[0]
+    forged = with_place(with_input(body, place.input, (layer,)), 0, digest=tree.digest(""), source="file")
+    with pytest.raises(CorruptBlob, match="what no context has"):
+        check(keyed, forged)
+
+
 def test_a_name_cannot_stand_for_two_files(keyed: Keyed, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).write_text(name)

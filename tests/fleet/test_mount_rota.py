@@ -17,12 +17,13 @@ def test_the_first_time_is_at_once_and_the_next_one_later() -> None:
     assert rota.looked(A, 1.0, "one")
     rota.published(A, "one")
     assert rota.due(2.0) is None
-    rota.used(A)
+    known = A._replace(known="sha256:1")
+    rota.used(known)
     rota.used(B)
-    assert (rota.due(2.0), rota.left()) == (B, [A, B])
+    assert (rota.due(2.0), rota.left()) == (B, [known, B])
     rota.looked(B, 2.0, "b")
     assert (rota.due(2.0), rota.wait(2.0)) == (None, PUBLISH_SECONDS - 1.0)
-    assert rota.due(1.0 + PUBLISH_SECONDS) == A
+    assert rota.due(1.0 + PUBLISH_SECONDS) == known
     assert not rota.looked(A, 1.0 + PUBLISH_SECONDS, "one"), "it holds what was published"
     assert rota.left() == []
 
@@ -46,10 +47,28 @@ def test_what_failed_is_tried_again_later_without_a_step_and_when_the_worker_end
 def test_one_that_a_step_uses_waits_for_the_end_of_a_step() -> None:
     rota = MountRota()
     rota.used(A)
-    rota.in_use(A)
-    assert (rota.due(0.0), rota.wait(0.0), rota.left()) == (None, None, [A])
+    rota.in_use(A, 0.0)
+    assert (rota.due(0.0), rota.wait(0.0), rota.left()) == (None, PUBLISH_SECONDS, [A])
     rota.used(A)
     assert rota.due(0.0) == A
+
+
+def test_it_is_looked_at_again_though_the_step_that_used_it_failed() -> None:
+    rota = MountRota()
+    rota.used(A)
+    rota.in_use(A, 0.0)
+    assert rota.due(PUBLISH_SECONDS) == A
+
+
+def test_what_the_server_does_not_have_is_published_again_though_nothing_changed() -> None:
+    rota = MountRota()
+    rota.used(A)
+    rota.looked(A, 0.0, "one")
+    rota.published(A, "one")
+    rota.used(A._replace(known="sha256:1"))
+    assert not rota.looked(A, PUBLISH_SECONDS, "one"), "the lease came with it"
+    rota.used(A)
+    assert rota.looked(A, 2 * PUBLISH_SECONDS, "one"), "it came without"
 
 
 def test_what_is_not_published_is_said_once() -> None:

@@ -114,6 +114,7 @@ def test_only_a_worker_that_had_the_cache_says_what_is_in_it(fleet: Scheduled) -
         (two, snapshot(two), "", "no lease with this cache"),
         (one, snapshot(one, made_at_ms=round((time.time() + 86400) * 1000)), "", "no time that has been"),
         (one, snapshot(one, layer=missing), "", "missing"),
+        (one, snapshot(one, layer=missing._replace(content="c" * 5000)), "", "says too much"),
         (one, snapshot(one, layer=large), "", "more than 2.0 GiB"),
         (one, snapshot(one, layer=Layer("sha256:" + "cd" * 32, "content")), "", "without its blobs"),
     ):

@@ -207,6 +207,13 @@ def test_the_last_state_is_published_when_a_worker_ends_and_outlives_the_server(
     again.close()
 
 
+def test_a_worker_that_ends_at_once_ends_what_it_has_begun_to_publish(sharing: Cluster, build: Orders, base: Made) -> None:
+    w1, _ = sharing.workers
+    ran(build, base, "head -c 150000000 /dev/urandom > /c/f", cache("deps"))
+    assert w1.stop(signal.SIGTERM) == 0
+    assert published(w1, "deps") == 1
+
+
 def test_a_worker_that_starts_again_gets_the_steps_whose_cache_it_has(tmp_path: Path, busybox: Path, base: Made) -> None:
     own = Cluster(tmp_path, busybox)
     try:

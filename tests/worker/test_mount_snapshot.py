@@ -11,6 +11,7 @@ import pytest
 
 from cache.entry import CHARACTER, DIRECTORY, Entry
 from cache.errors import CorruptLayer
+from cache.run_dir import remove_tree
 from tests.cache.layers import directory, file, needs_root, opaque, scratch_file, whiteout, write
 from worker.cache_mounts import in_namespace, mount_key, open_cache, unused
 from worker.mount_snapshot import BLOCK, look, pack, unpack
@@ -105,6 +106,23 @@ def test_every_change_is_seen_without_reading_a_file(tmp_path: Path) -> None:
         change()
         marks.append(look(str(root), 1 << 20))
     assert len({each.mark for each in marks}) == len(marks)
+
+
+def test_it_looks_into_directories_as_deep_as_a_step_makes_them(tmp_path: Path) -> None:
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    before = look(str(tmp_path), 1 << 30)
+    assert before.bytes == 1200 * BLOCK
+    deep = tmp_path / "/".join(["d"] * 1200)
+    (deep / "new").write_text("x")
+    after = look(str(tmp_path), 1 << 30)
+    remove_tree(str(tmp_path / "d"))  # which pytest could not
+    assert after.mark != before.mark
 
 
 def test_it_stops_looking_at_what_is_too_much(tmp_path: Path) -> None:

@@ -171,6 +171,8 @@ class BuildStream:
         needs = execute.needs._replace(labels=labels, caches=caches)
         for lease in action.leases.values():
             lease.serving = lease.serving or party.id
+            if (worker := desk.workers.get(lease.worker)) is not None:
+                worker.had_mounts(party.namespace, execute.needs.caches)
         desk.handle(Wanted(desk.now(), party.id, name, needs))
 
     def _tell_again(self, party: BuildParty, action: ActionParty) -> None:

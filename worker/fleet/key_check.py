@@ -55,7 +55,9 @@ def _check_place(place: Place, layer: Layer, library: LayerLibrary) -> None:
     index = library.index(layer)
     plain = all(map(_is_of_context, index.entries)) and not index.implied and layer.content != layer.diff_id
     tree = library.tree((layer,))
-    if not plain or tree.lookup(place.source) is None:
+    found = tree.lookup(place.source)
+    # A directory is the top of its layer: of any other one the digest would leave out the mode.
+    if not plain or found is None or (found[0].kind == DIRECTORY) != (place.source == ""):
         raise CorruptBlob("the layer of a mount holds what no context has")
     # Of a context by the first way; a file that was fetched is one by the second.
     if digest_as_context(tree, place.source) != place.digest != tree.digest(place.source):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from cache.errors import BuildgraphError, CorruptBlob, StoreProblem
+from cache.errors import CorruptBlob, StoreProblem
 from cache.size_text import bytes_text
+from worker.action import Cancelled
 from worker.cache_mounts import in_namespace, mount_key
 from worker.fleet.identity import fingerprint, verify
 from worker.fleet.mount_layer import snapshot_layer
@@ -53,7 +54,9 @@ class MountFiller:
             title = f"the cache mount {shown(mount.id.rpartition(NUL)[2].removeprefix('/'))!r}"
             try:
                 size = self._unpack(namespace, snapshot, mount, directory, cancelled)
-            except (BuildgraphError, OSError) as error:  # the step only takes longer
+            except Cancelled:
+                raise
+            except Exception as error:  # noqa: BLE001, whatever it is: the step only takes longer
                 text = getattr(error, "message", "") or str(error)
                 self._say(f"{title} begins without its snapshot: {text}")
                 return False

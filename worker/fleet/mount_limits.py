@@ -16,3 +16,5 @@ MOST_KNOWN = 20_000
 """Snapshots that the scheduler has in memory, 1 KB each."""
 MAX_AHEAD = 3600.0
 """Seconds that a worker's clock may be ahead."""
+MAX_MESSAGE = 4096
+"""Bytes of what is said of one snapshot, which has 600: leases carry up to 64 of them, and the server keeps them."""

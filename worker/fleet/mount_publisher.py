@@ -101,6 +101,8 @@ class MountPublisher:
         for cache in left:
             if time.monotonic() < until:
                 self._try(cache)
+        with self._working:  # what was begun before is waited for, too
+            pass
 
     def _loop(self) -> None:
         while True:
@@ -125,7 +127,7 @@ class MountPublisher:
         with unused(self._store.directory, cache.mount) as directory:
             if directory is None:
                 with self._changed:
-                    self._rota.in_use(cache)
+                    self._rota.in_use(cache, time.monotonic())
                 return
             state = look(directory, MAX_SNAPSHOT)
             with self._changed:

@@ -26,13 +26,13 @@ class SharedCache(NamedTuple):
 @dataclass(slots=True, eq=False)
 class _State:
     """tried_at: when it was looked at last, None for never. mark: of what was published. used: since it was looked at.
-    waits: a step was using it; nothing is tried until one has ended."""
+    waiting_since: when it was in use; it is looked at again once a step with it has ended well, or after a while."""
 
     cache: SharedCache
     tried_at: float | None = None
     mark: str = ""
     used: bool = False
-    waits: bool = False
+    waiting_since: float | None = None
     told: bool = False
 
 
@@ -45,7 +45,7 @@ class MountRota:
     def used(self, cache: SharedCache) -> None:
         """A step with it has ended well."""
         state = self._states.pop(cache[:2], None) or _State(cache)
-        state.cache, state.used, state.waits = cache, True, False
+        state.cache, state.used, state.waiting_since = cache, True, None
         self._states[cache[:2]] = state
         if len(self._states) > MOST_CACHES:
             self._states.popitem(last=False)
@@ -62,18 +62,19 @@ class MountRota:
         """All that may hold something new, however short ago they were published."""
         return [state.cache for state in self._states.values() if state.used]
 
-    def in_use(self, cache: SharedCache) -> None:
+    def in_use(self, cache: SharedCache, now: float) -> None:
         """It was due, and some step has it."""
         if (state := self._states.get(cache[:2])) is not None:
-            state.waits = True
+            state.waiting_since = now
 
     def looked(self, cache: SharedCache, now: float, mark: str) -> bool:
         """It was due, and nobody had it. Whether what it holds now was not published before."""
         state = self._states.get(cache[:2])
         if state is None:
             return True
-        state.used, state.tried_at = False, now
-        return state.mark != mark
+        state.used, state.tried_at, state.waiting_since = False, now, None
+        # Nobody answers what is published: what the server refused, or has removed, it does not tell with leases.
+        return state.mark != mark or not state.cache.known
 
     def published(self, cache: SharedCache, mark: str) -> None:
         """What it held when it had this mark is on the server, or never will be."""
@@ -94,8 +95,9 @@ class MountRota:
         return first
 
     def _ready(self) -> list[_State]:
-        return [state for state in self._states.values() if state.used and not state.waits]
+        return [state for state in self._states.values() if state.used]
 
 
 def _when(state: _State) -> float:
-    return float("-inf") if state.tried_at is None else state.tried_at + PUBLISH_SECONDS
+    since = state.tried_at if state.waiting_since is None else state.waiting_since
+    return float("-inf") if since is None else since + PUBLISH_SECONDS

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cache.server.refusal import refusal_of
 from worker.fleet.identity import verify
-from worker.fleet.mount_limits import MAX_AHEAD
+from worker.fleet.mount_limits import MAX_AHEAD, MAX_MESSAGE
 from worker.fleet.rights import may_take
 from worker.fleet.signed_texts import mount_text
 
@@ -36,6 +36,8 @@ def _wrong(desk: Desk, worker: WorkerParty, namespace: str, snapshot: pb.MountSn
     """Why it is not taken; "" if it is."""
     if desk.mounts is None:
         return "cache mounts are not shared"
+    if snapshot.ByteSize() > MAX_MESSAGE:
+        return "the snapshot says too much"
     if desk.workers.get(worker.name) is not worker or not may_take(worker.caller, namespace):
         return "the worker may not execute in this namespace, or not any more"
     if (namespace, snapshot.cache) not in worker.mounts:

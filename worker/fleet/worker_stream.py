@@ -147,6 +147,8 @@ class WorkerStream:
             said = (party.name, namespace, key)
             if lease is not None and (lease.worker, lease.action.namespace, lease.action.key) == said:
                 held[name] = lease, seconds
+                for execute in lease.action.builds.values():
+                    party.had_mounts(namespace, execute.needs.caches)
         return held
 
     # what comes in
