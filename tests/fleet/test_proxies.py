@@ -83,7 +83,7 @@ def test_whoever_gets_the_step_next_is_given_them_too(tapped: tuple[Cluster, Tap
     cluster, _ = tapped
     cluster.join("w2")
     client = cluster.client()
-    context = client.project(f"{BASE}\nRUN sleep 3; printf %s $http_proxy | sha256sum\n")
+    context = client.project(f"{BASE}\nRUN sleep 8; printf %s $http_proxy | sha256sum\n")
     options = ("--build-arg", f"http_proxy={PROXY}", "--local-slots", "0", "--progress", "plain")
     command = client.command("build", context, *client.base(), "--remote", cluster.url, *options)
     process = subprocess.Popen(command, env=client.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
