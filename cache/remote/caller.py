@@ -48,6 +48,7 @@ class Caller:
         self.settings = settings
         self.down = False
         self._failures = 0
+        self._silent_since: float | None = None
         self._lock = threading.Lock()
         self.metadata: tuple[tuple[str, str | bytes], ...] = (
             (("authorization", f"Bearer {settings.token}"),) if settings.token else ()
@@ -78,9 +79,7 @@ class Caller:
     ) -> Any:
         """What `once`, given the seconds that it may take, returns in the end. Raises RemoteTrouble."""
         deadline = seconds + size / RATE
-        until = time.monotonic() + self.settings.patience
         for number in itertools.count(1):
-            may_fail = number < tries or time.monotonic() < until
             if self.down:
                 raise Unreachable(f"the remote {self.settings.origin} is left alone, since it does not answer")
             try:
@@ -88,7 +87,8 @@ class Caller:
             except grpc.RpcError as error:
                 # What had its time for so many bytes, and did not end, would not end the next time.
                 slow = size > 0 and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-                if may_fail and error.code() in TRANSIENT and not slow:
+                again = error.code() in TRANSIENT and not slow
+                if again and (self._is_patient() or number < tries):
                     time.sleep(_pause(min(number, TRIES), error.code()))
                     continue
                 raise self.failed(error) from None
@@ -97,9 +97,15 @@ class Caller:
                 if number < tries:
                     continue
                 raise RemoteTrouble(f"the remote {self.settings.origin} gave an answer that cannot be read")
-            self._failures = 0
+            self._failures, self._silent_since = 0, None
             return answer
         raise AssertionError("the last try returns or raises")
+
+    def _is_patient(self) -> bool:
+        """Whether a server that does not answer is asked again, however often that was tried. Calls have one patience
+        together, so that a server that is gone for good does not cost it again with each."""
+        since = self._silent_since = self._silent_since or time.monotonic()
+        return time.monotonic() < since + self.settings.patience
 
     def stream(self, method: Callable[..., Any], request: Any, *, size: int) -> Iterator[Any]:
         """The messages of one answer, tried once. Raises grpc.RpcError."""
