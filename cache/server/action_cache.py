@@ -99,9 +99,10 @@ class ActionCache(services.ActionCacheServicer):
 
 
 def keep_result(
-    core: Core, namespace: str, function: Function, action: str, result: pb.ActionResult, caller: Caller
+    core: Core, namespace: str, function: Function, action: str, result: pb.ActionResult, caller: Caller, *more: str
 ) -> None:
-    """Have a result under the action's digest; durable on return. caller: who may put blobs there.
+    """Have a result under the action's digest; durable on return. caller: who may put blobs there. more: names that it
+    is to be found by, too.
 
     Raises Refused if it names a blob that is missing, StoreProblem.
     """
@@ -119,9 +120,9 @@ def keep_result(
     record = StoredAction(
         blobs, result.SerializeToString(deterministic=True), _seconds(result), now, now, caller.name
     ).encode()
-    key = action_key(namespace, function, action)
-    with core.guard.accept(caller, namespace, len(record)):
-        core.shelf.store.commit(Batch(records=(("actions", key, record),), needs=tuple(map(Digest.parse, blobs))))
+    rows = tuple(("actions", action_key(namespace, function, name), record) for name in (action, *more))
+    with core.guard.accept(caller, namespace, len(record) * len(rows)):
+        core.shelf.store.commit(Batch(records=rows, needs=tuple(map(Digest.parse, blobs))))  # type: ignore[arg-type]
     core.shelf.namespaces.add(namespace)
 
 

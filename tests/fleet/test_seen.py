@@ -54,7 +54,7 @@ def cluster(tmp_path: Path, busybox: Path) -> Iterator[Cluster]:
 def test_a_build_on_two_workers_is_traced_and_shown_live_and_afterwards(cluster: Cluster, tmp_path: Path) -> None:
     cluster.join("w1", "w2", slots=1)
     client = cluster.client()
-    stages = "".join(f"{BASE} AS s{number}\nRUN sleep {2 + number}; echo {number} > /{number}\n".removeprefix("FROM scratch AS base\nCOPY --from=busybox / /\n") for number in range(3))
+    stages = "".join(f"{BASE} AS s{number}\nRUN sleep {5 + number}; echo {number} > /{number}\n".removeprefix("FROM scratch AS base\nCOPY --from=busybox / /\n") for number in range(3))
     project = client.project(
         "FROM scratch AS base\nCOPY --from=busybox / /\n" + stages + "FROM base\n" + "".join(f"COPY --from=s{number} /{number} /\n" for number in range(3)) + "RUN cat /0 /1 /2\n"
     )

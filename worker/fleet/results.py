@@ -89,8 +89,9 @@ class Results:
         message.execution_metadata.auxiliary_metadata.add().Pack(done)
         # Also under its worker's key: a client that publishes what it got of this has no signature, and comes over it.
         latest = () if workers and not anew and self._find(namespace, key, ()) else (_action_name(key),)
-        for name in (_action_name(key, outcome.worker_key), *latest):
-            keep_result(self._core, namespace, "blake3", name, message, caller)
+        keep_result(
+            self._core, namespace, "blake3", _action_name(key, outcome.worker_key), message, caller, *latest
+        )
         return done
 
     def _check_failure(self, namespace: str, failure: pb.Failure) -> None:
