@@ -192,8 +192,9 @@ class Builder:
         secrets = {source.id: read_secret(source) for source in options.secrets}
         runs = any(isinstance(node.definition, Run) for piece in pieces for node in piece.missing)
         fleet = self._open_fleet(pieces[0].session) if runs else None
-        if fleet is None or not fleet.has_workers or self._agents is None:
-            self._prepare_to_run(options, library, runs=runs and (fleet is None or not fleet.has_workers))
+        alone = fleet is None or not fleet.has_workers
+        if alone or self._agents is None:
+            self._prepare_to_run(options, library, runs=runs and alone)
         if any(piece.provisional for piece in pieces) and not runs:
             self._prepare_early(options, library)  # it may turn out that a RUN has to be executed all the same
         agents = self._agents.sockets if self._agents is not None else {}

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cache.server.core import Core
     from cache.server.shelf import Shelf
     from cache.server.wire_digest import Function
+    from cache.store import Table
 
 MAX_TREE_BYTES = 64 << 20
 """Of one encoded `Tree`, which is read whole."""
@@ -120,9 +121,11 @@ def keep_result(
     record = StoredAction(
         blobs, result.SerializeToString(deterministic=True), _seconds(result), now, now, caller.name
     ).encode()
-    rows = tuple(("actions", action_key(namespace, function, name), record) for name in (action, *more))
+    rows: tuple[tuple[Table, str, bytes], ...] = tuple(
+        ("actions", action_key(namespace, function, name), record) for name in (action, *more)
+    )
     with core.guard.accept(caller, namespace, len(record) * len(rows)):
-        core.shelf.store.commit(Batch(records=rows, needs=tuple(map(Digest.parse, blobs))))  # type: ignore[arg-type]
+        core.shelf.store.commit(Batch(records=rows, needs=tuple(map(Digest.parse, blobs))))
     core.shelf.namespaces.add(namespace)
 
 

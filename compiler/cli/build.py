@@ -109,9 +109,9 @@ def _build(
     started = time.monotonic()
     remote = None
     if request.remote is not None:
-        strict = bool(request.fleet.trusted)
-        settings = request.remote._replace(patience=request.fleet.patience)
-        remote = RemoteCache(store, settings, lambda text: reporter.report(Warned(text)), strict=strict)
+        fleet = request.fleet
+        settings = request.remote._replace(patience=fleet.patience)
+        remote = RemoteCache(store, settings, lambda text: reporter.report(Warned(text)), strict=fleet.strict)
     builder = Builder(store, reporter, request.jobs, remote, request.fleet)
 
     def make() -> tuple[list[Built], Delivered]:

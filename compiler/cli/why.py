@@ -60,8 +60,8 @@ def run(arguments: Sequence[str]) -> int:
         if request.remote is not None:
             from compiler.remote_cache import RemoteCache
 
-            strict = bool(request.fleet.trusted)
-            team = RemoteCache(store, request.remote, lambda _: None, strict=strict)  # believed as ever, and not asked
+            # Believed as ever, and not asked.
+            team = RemoteCache(store, request.remote, lambda _: None, strict=request.fleet.strict)
         session = Session(store, request.definition, request.variants[0], team=team)
         node = find_node(session.graph, session.dockerfile, parsed.node)
         outlook = None

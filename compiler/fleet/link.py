@@ -247,9 +247,10 @@ class Link:
     def _take(self, event: fleet_pb2.BuildEvent) -> None:
         kind = event.WhichOneof("message")
         said = getattr(event, kind) if kind else None
+        if said is None:
+            return
         if kind == "opened":
-            self.had_workers = self.had_workers or event.opened.workers > 0
-        if said is None or kind == "opened":
+            self.had_workers = self.had_workers or said.workers > 0
             return
         with self._lock:
             key = self._leases.get(said.lease, "") if kind == "sealed" else said.key

@@ -38,11 +38,6 @@ pytestmark = needs_root
 
 
 @pytest.fixture(scope="module")
-def base(busybox: Path) -> Made:
-    return layer_of(busybox)
-
-
-@pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory, busybox: Path) -> Iterator[Cluster]:
     """One worker, of two slots; shared by tests that leave it as it is."""
     made = Cluster(tmp_path_factory.mktemp("agent"), busybox)
@@ -51,22 +46,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, busybox: Path) -> Iterator
         yield made
     finally:
         made.close()
-
-
-@pytest.fixture
-def build(cluster: Cluster, base: Made) -> Iterator[Orders]:
-    made = Orders(cluster.server.address, cluster.token)
-    made.put(base)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def own(tmp_path: Path, busybox: Path) -> Iterator[Cluster]:
-    """A server for workers that do not live long."""
-    made = Cluster(tmp_path, busybox)
-    yield made
-    made.close()
 
 
 def processes(mark: str) -> list[int]:

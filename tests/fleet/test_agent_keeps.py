@@ -13,31 +13,17 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from cluster import Cluster, until
-from orders import Made, Orders, layer_of
+from orders import Made, Orders
 
 from cache.wire import decode_result
 from tests.cache.layers import needs_root
 from worker.process_tree import descendants
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
 
     from cache.result import Layer
 
 pytestmark = needs_root
-
-
-@pytest.fixture(scope="module")
-def base(busybox: Path) -> Made:
-    return layer_of(busybox)
-
-
-@pytest.fixture
-def own(tmp_path: Path, busybox: Path) -> Iterator[Cluster]:
-    """A server for workers that do not live long."""
-    made = Cluster(tmp_path, busybox)
-    yield made
-    made.close()
 
 
 def layers_mounted(pid: int) -> int:

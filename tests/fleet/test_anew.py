@@ -4,30 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from buildgraph.v1 import fleet_pb2 as pb
-from scheduled import SECONDS, Scheduled, key, started
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from scheduled import SECONDS, Scheduled, key
 
 K = key(1)
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Scheduled]:
-    yield from started(tmp_path)
-
-
-@pytest.fixture
-def patient(tmp_path: Path) -> Iterator[Scheduled]:
-    """Waits long for builds whose stream broke."""
-    yield from started(tmp_path, away_seconds=30.0)
 
 
 def test_a_result_that_is_there_does_not_do_and_is_replaced(fleet: Scheduled) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import threading
 import time
@@ -37,12 +36,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, busybox: Path) -> Iterator
         yield made
     finally:
         made.close()
-
-
-@pytest.fixture
-def client(cluster: Cluster, request: pytest.FixtureRequest) -> Program:
-    """A machine with an empty store."""
-    return cluster.client(re.sub(r"\W+", "-", request.node.name)[:60])
 
 
 def trust(cluster: Cluster, client: Program, *names: str) -> None:
@@ -165,22 +158,14 @@ def test_what_has_expired_runs_again_though_a_trusted_worker_made_it(cluster: Cl
     assert first.output("1.1") != second.output("1.1")
 
 
-@pytest.fixture
-def lonely(tmp_path_factory: pytest.TempPathFactory, busybox: Path) -> Iterator[Cluster]:
-    """A server without workers."""
-    made = Cluster(tmp_path_factory.mktemp("lonely"), busybox)
-    yield made
-    made.close()
-
-
-def test_workers_that_come_during_a_build_get_what_is_left_of_it(lonely: Cluster) -> None:
-    client = lonely.client()
+def test_workers_that_come_during_a_build_get_what_is_left_of_it(own: Cluster) -> None:
+    client = own.client()
     context = client.project(f"{BASE}\nRUN echo here && sleep 6\nRUN echo there\n")
     found: list[Ran] = []
-    building = threading.Thread(target=lambda: found.append(lonely.build(client, context)))
+    building = threading.Thread(target=lambda: found.append(own.build(client, context)))
     building.start()
-    lonely.wait(lambda: len(lonely.state()["builds"]) == 1)
-    lonely.join("w1")
+    own.wait(lambda: len(own.state()["builds"]) == 1)
+    own.join("w1")
     building.join(60)
     ran = found[0].ok()
     assert places(ran) == {"1.2": "w1"}, "and nothing is said of the first"

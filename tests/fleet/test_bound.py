@@ -32,11 +32,6 @@ COMMAND = "cat /m/a; echo honest"
 
 
 @pytest.fixture(scope="module")
-def base(busybox: Path) -> Made:
-    return layer_of(busybox)
-
-
-@pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory, busybox: Path) -> Iterator[Cluster]:
     made = Cluster(tmp_path_factory.mktemp("bound"), busybox)
     try:

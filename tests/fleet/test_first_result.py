@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from buildgraph.v1 import fleet_pb2 as pb
-from scheduled import Scheduled, key, started
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from scheduled import Scheduled, key
 
 K = key(1)
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Scheduled]:
-    yield from started(tmp_path)
 
 
 def held(key: str) -> pb.WorkerMessage.HeldLease:

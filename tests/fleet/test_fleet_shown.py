@@ -18,28 +18,15 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from cluster import BASE, Cluster
-from scheduled import key, started
+from scheduled import key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
 
     from program import Program
     from scheduled import Scheduled
 
 WATCHED = 5.0
 """Seconds."""
-
-
-@pytest.fixture
-def cluster(tmp_path: Path, busybox: Path) -> Iterator[Cluster]:
-    made = Cluster(tmp_path, busybox)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Scheduled]:
-    yield from started(tmp_path)
 
 
 def on_terminal(program: Program, *arguments: str) -> str:

@@ -13,7 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from cluster import BASE, Cluster, places, until
-from orders import Made, Orders, layer_of
+from orders import Made, Orders
 from serving import make_token
 
 from tests.cache.layers import needs_root
@@ -36,11 +36,6 @@ FOUND = b"""/c directory 755 7:8 3
 /c/p fifo 644 0:0 1
 one
 """
-
-
-@pytest.fixture(scope="module")
-def base(busybox: Path) -> Made:
-    return layer_of(busybox)
 
 
 @pytest.fixture

@@ -39,12 +39,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, busybox: Path) -> Iterator
         made.close()
 
 
-@pytest.fixture
-def client(cluster: Cluster, request: pytest.FixtureRequest) -> Program:
-    """A machine with an empty store."""
-    return cluster.client(re.sub(r"\W+", "-", request.node.name)[:60])
-
-
 def test_the_image_is_the_one_that_a_build_alone_makes(cluster: Cluster, client: Program) -> None:
     dockerfile = (
         f"{BASE} AS one\nWORKDIR /w\nCOPY src/ ./\nRUN cat a > b && mkdir d && echo x > d/x\n"

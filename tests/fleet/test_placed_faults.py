@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from cluster import BASE, Cluster, digest, places
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from cluster import Joined
     from program import Program, Ran
@@ -25,15 +25,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 EPOCH = ("--build-arg", "SOURCE_DATE_EPOCH=1700000000")
 HERE = ("--local-slots", "0")
-
-
-@pytest.fixture
-def cluster(tmp_path: Path, busybox: Path) -> Iterator[Cluster]:
-    made = Cluster(tmp_path, busybox)
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 def during(cluster: Cluster, client: Program, context: Path, *arguments: str, do: Callable[[], None]) -> Ran:

@@ -15,7 +15,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from cluster import BASE, Cluster, Joined, places
-from scheduled import Scheduled, key, started
+from scheduled import Scheduled, key
 from tap import Tap
 
 from tests.cache.layers import needs_root
@@ -96,11 +96,6 @@ def test_whoever_gets_the_step_next_is_given_them_too(tapped: tuple[Cluster, Tap
     assert process.returncode == 0, said
     assert hashlib.sha256(PROXY.encode()).hexdigest() in said
     assert f"on {'w2' if first == 'w1' else 'w1'}\n" in said
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Scheduled]:
-    yield from started(tmp_path)
 
 
 def test_a_build_that_has_proxies_is_the_one_that_is_asked_for_them(fleet: Scheduled) -> None:

@@ -20,7 +20,6 @@ from surfing import get
 from trace_schema import check, row, steps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
 
     from program import Ran
 
@@ -42,13 +41,6 @@ def strangers(cluster: Cluster) -> dict[str, str]:
     client.put(b"x", "other")
     client.close()
     return made
-
-
-@pytest.fixture
-def cluster(tmp_path: Path, busybox: Path) -> Iterator[Cluster]:
-    made = Cluster(tmp_path, busybox)
-    yield made
-    made.close()
 
 
 def test_a_build_on_two_workers_is_traced_and_shown_live_and_afterwards(cluster: Cluster, tmp_path: Path) -> None:

@@ -5,31 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import grpc
 from buildgraph.v1 import fleet_pb2 as pb
-from scheduled import Scheduled, key, started
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from scheduled import Scheduled, key
 
 K = key(1)
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Scheduled]:
-    yield from started(tmp_path)
-
-
-@pytest.fixture
-def patient(tmp_path: Path) -> Iterator[Scheduled]:
-    """Waits long for builds whose stream broke."""
-    yield from started(tmp_path, away_seconds=30.0)
 
 
 def test_an_action_goes_to_a_worker_and_its_result_comes_back(fleet: Scheduled) -> None:

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -16,23 +16,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 import grpc
 from buildgraph.v1 import fleet_pb2 as pb
 from buildgraph.v1 import fleet_pb2_grpc
-from scheduled import Scheduled, Stream, key, started
+from scheduled import Scheduled, Stream, key
 
 from worker.fleet.build_outbox import BuildOutbox
 from worker.fleet.log_buffer import LogBuffer, LogSpace, left_out
 from worker.fleet.outbox import Outbox
 from worker.fleet.service_limits import LOG_TAIL, MAX_SEALED
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 K = key(1)
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Scheduled]:
-    yield from started(tmp_path)
 
 
 def test_who_reads_slowly_holds_nobody_up_and_gets_the_end(fleet: Scheduled) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,17 +11,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import grpc
 from buildgraph.v1 import fleet_pb2 as pb
-from scheduled import Scheduled, key, started
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from scheduled import Scheduled, key
 
 K = key(1)
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Scheduled]:
-    yield from started(tmp_path)
 
 
 def test_only_workers_of_the_keys_get_an_action(fleet: Scheduled) -> None:

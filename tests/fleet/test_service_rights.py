@@ -15,21 +15,16 @@ import grpc
 from buildgraph.v1 import fleet_pb2 as pb
 from buildgraph.v1 import remote_execution_pb2 as re_pb
 from buildgraph.v1 import remote_execution_pb2_grpc
-from scheduled import SECONDS, Scheduled, key, started
+from scheduled import SECONDS, Scheduled, key
 
 from worker.fleet.identity import Identity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 K = key(1)
 DENIED, UNKNOWN = grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Scheduled]:
-    yield from started(tmp_path)
 
 
 @pytest.mark.parametrize(

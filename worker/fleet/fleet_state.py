@@ -35,10 +35,11 @@ class StateMaker:
 
     def message(self, caller: Caller) -> pb.FleetState:
         """Everybody sees all workers, and how much there is to do; what it is only those who may look there."""
-        view, passed = self._view, time.time() - self._at
+        view, now = self._view, time.time()
+        passed = now - self._at
         builds = [each for each in view.builds if may_look(caller, _namespace_of(each.build))]
         return pb.FleetState(
-            at=self._at + passed,
+            at=now,
             workers=self._worker_states(),
             running=self._actions(caller, view.running, passed),
             queued=self._actions(caller, view.queued, passed),
