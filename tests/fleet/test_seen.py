@@ -49,6 +49,7 @@ def test_a_build_on_two_workers_is_traced_and_shown_live_and_afterwards(cluster:
     stages = "".join(f"{BASE} AS s{number}\nRUN sleep {5 + number}; echo {number} > /{number}\n".removeprefix("FROM scratch AS base\nCOPY --from=busybox / /\n") for number in range(3))
     project = client.project(
         "FROM scratch AS base\nCOPY --from=busybox / /\n" + stages + "FROM base\n" + "".join(f"COPY --from=s{number} /{number} /\n" for number in range(3)) + "RUN cat /0 /1 /2\n"
+        "COPY --from=busybox / /last\n"  # so that there is something to publish when all is made
     )
     trace = tmp_path / "trace.json"
     ran: list[Ran] = []
