@@ -142,6 +142,7 @@ def test_after_a_restart_what_a_trusted_worker_executes_goes_on(fleet: Scheduled
     if first == "build":
         build.take("queued")
         again = fleet.worker(identity=worker.identity, leases=held).joined()
+    build.take("opened")
     other = fleet.build(name="one")  # its stream broke, too
     other.execute(K, needs=needs)
     assert other.take("started").lease == lease.lease
