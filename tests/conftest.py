@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # A shell that starts the tests in the background has interrupts ignored, which the programs under test would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# The program is started thousands of times: as with users, it is compiled only the first time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -36,6 +36,8 @@ class Runner:
         self._folder = folder
         self._base = base
         self._places = places
+        # Builds run in threads, while pytest writes to the environment.
+        self._env = {name: value for name, value in os.environ.items() if name not in _UNSET}
 
     def build(self, case: Case) -> Outcome:
         """Any failure of the program is an Outcome, not an exception."""
@@ -43,8 +45,7 @@ class Runner:
         context = case.make_context(folder / "context")
         archive = folder / "image.tar"
         kind = case.expect.get("output", "docker")
-        env = {name: value for name, value in os.environ.items() if name not in _UNSET}
-        env |= {"BUILDGRAPH_STORE": str(self._folder / "store"), **case.expect.get("env", {})}
+        env = {**self._env, "BUILDGRAPH_STORE": str(self._folder / "store"), **case.expect.get("env", {})}
         command = [sys.executable, "-m", "compiler", "build", *case.arguments(context, self._places)]
         command += ["--build-context", f"busybox={self._base}", "-o", f"type={kind},dest={archive}", "--progress", "plain"]
         done = subprocess.run(
