@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from typing import TYPE_CHECKING
 
 from cache.digest import Digest
@@ -28,10 +27,6 @@ if TYPE_CHECKING:
 
 SHORT_LOG = 256 << 10
 """Bytes of a step's output that come with its layer; longer ones come when they are shown."""
-
-
-AGAIN_SECONDS = 0.3
-"""Between two tries to connect."""
 
 
 class LayerGone(RemoteError):
@@ -86,21 +81,11 @@ class RemoteCache:
         EnvironmentProblem for certificates that are none: who named them wants them used."""
         if self._client is None and not self.off:
             self.before_contact()
-            until = time.monotonic() + self.settings.patience
-            while self._client is None and not self.off:
-                try:
-                    self._connect()
-                except RemoteError as error:
-                    self._not_connected(error, until)
+            try:
+                self._connect()
+            except RemoteError as error:
+                self.give_up(error)
         return self.client is not None
-
-    def _not_connected(self, error: RemoteError, until: float) -> None:
-        from cache.remote.trouble import Unreachable
-
-        if isinstance(error, Unreachable) and time.monotonic() < until:
-            time.sleep(AGAIN_SECONDS)
-        else:
-            self.give_up(error)
 
     def _connect(self) -> None:
         from cache.remote.client import Client

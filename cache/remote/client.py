@@ -12,7 +12,7 @@ from cache.errors import CorruptBlob
 from cache.promises import Origin, Promise
 from cache.remote.action_results import action_text, decode_action_result, digest_of, name_by
 from cache.remote.caller import Caller
-from cache.remote.trouble import Denied, Missing, RemoteTrouble, Unsupported, trouble
+from cache.remote.trouble import Denied, Missing, RemoteTrouble, Unreachable, Unsupported, trouble
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -77,10 +77,8 @@ class Client:
     def _greet(self) -> Abilities:
         settings = self.settings
         namespace = settings.reads[0] if settings.reads else ""
-        hello = self.team.Hello.future(
-            team_pb2.HelloRequest(instance_name=settings.write if settings.write is not None else namespace),
-            timeout=CONNECT_SECONDS, metadata=self.caller.metadata,
-        )  # fmt: skip
+        request = team_pb2.HelloRequest(instance_name=settings.write if settings.write is not None else namespace)
+        hello = self.team.Hello.future(request, timeout=CONNECT_SECONDS, metadata=self.caller.metadata)
         answer = self._capabilities()
         low, high = answer.low_api_version, answer.high_api_version
         if low.major > 2 or high.major < 2:
@@ -90,15 +88,7 @@ class Client:
         function = next((name for number, name in _FUNCTIONS.items() if number in cache.digest_functions), "")
         if not function:
             raise RemoteTrouble(f"the remote {settings.origin} names blobs neither by BLAKE3 nor by SHA256")
-        try:
-            said = hello.result()
-            if said is None:  # what came could not be read
-                raise RemoteTrouble(f"the remote {settings.origin} gave an answer that cannot be read")
-        except grpc.RpcError as error:
-            found = trouble(error, settings)
-            if not isinstance(found, Unsupported):
-                raise found from None
-            said = team_pb2.HelloResponse()
+        said = self._who_we_are(request, hello)
         zstd = pb.Compressor.ZSTD
         return Abilities(
             function=function,
@@ -111,6 +101,19 @@ class Client:
             name=said.name,
             writes="write" in said.scopes if said.server_id else cache.action_cache_update_capabilities.update_enabled,
         )
+
+    def _who_we_are(self, request: team_pb2.HelloRequest, sent: Any) -> team_pb2.HelloResponse:
+        """What one of our own servers says of itself and of us; empty for another. sent: the request, under way."""
+        error = sent.exception()
+        try:
+            if error is not None and not isinstance(said := trouble(error, self.settings), Unreachable):
+                raise said
+            answer: team_pb2.HelloResponse | None = sent.result() if error is None else None
+            if answer is None:
+                answer = self.caller.call(self.team.Hello, request, seconds=CONNECT_SECONDS, tries=1)
+            return answer
+        except Unsupported:
+            return team_pb2.HelloResponse()
 
     def _capabilities(self) -> pb.ServerCapabilities:
         """As the first namespace says it that we may read; if there is none, the one that is written to."""
