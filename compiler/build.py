@@ -202,11 +202,15 @@ class Builder:
         self._store.start_writer()
         sweep(self._store.directory)  # once more: only now an ordinary user may remove what steps owned
         executor, place = self._executor(Executor(self._store, library, self._machine), library, fleet)
-        at_once = self._jobs if fleet is None else fleet.at_once(self._jobs)
+        jobs = self._jobs
+
+        def at_once() -> int:
+            return jobs if fleet is None else fleet.at_once(jobs)
+
         try:
             for piece in pieces:
                 session = piece.session
-                plan = Plan(session.graph, piece.results, medians(session.records.expected()), at_once)
+                plan = Plan(session.graph, piece.results, medians(session.records.expected()), at_once())
                 made = self._team.made(session) if self._team is not None else lambda *_: None
                 dispatcher = Dispatcher(
                     session, plan, executor, piece.reporter, Given(secrets, agents), at_once, made, piece.provisional,

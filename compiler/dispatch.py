@@ -19,7 +19,7 @@ from compiler.elsewhere import elsewhere
 from compiler.explain import explain_gone
 from compiler.failure import Contradicted, FailedAt
 from compiler.fresh import Provisional, is_expired, layers_of, no_cache, no_cache_text
-from compiler.plan import Begin, Broken, Command, Complete, Done, Plan
+from compiler.plan import Begin, Broken, Command, Complete, Done, Plan, Widened
 from compiler.progress.events import Finished, Printed, Started, Waiting
 from compiler.reasons import Reason
 from compiler.remote_cache import LayerGone
@@ -46,7 +46,9 @@ TOLD = frozenset(
 )  # fmt: skip
 """Reasons that a running step is shown with; the others follow from what was shown before."""
 POLL_SECONDS = 0.2
-"""How often the waiting main thread wakes up to notice signals."""
+"""How often the waiting main thread wakes up to notice signals, and workers that came."""
+MOST_THREADS = 10_000
+"""More than the plan ever has under way; there is a thread only for what it begins."""
 
 
 class _Outcome(NamedTuple):
@@ -91,14 +93,14 @@ class Dispatcher:
         executor: Executes,
         reporter: Reporter,
         given: Given,
-        jobs: int,
+        at_once: Callable[[], int],
         made: Callable[[Node, str, Result], None] = lambda *_: None,
         provisional: Collection[str] = (),
         place: Place | None = None,
     ) -> None:
-        """made: is told of each result that is found or made here, and its content key. provisional: steps of the plan
-        that have a result which is good unless what it was made from comes out otherwise. place: executes a step where
-        that is best, instead of the executor."""
+        """at_once: steps that may be under way at the same time, now. made: is told of each result that is found or
+        made here, and its content key. provisional: steps of the plan that have a result which is good unless what it
+        was made from comes out otherwise. place: executes a step where that is best, instead of the executor."""
         self._place: Place = place or (lambda _node, action, order, _on: (executor.execute(action, order), "", ""))
         self._on: dict[str, dict[str, float]] = {}
         """Workers on which a step was begun, and when."""
@@ -114,7 +116,8 @@ class Dispatcher:
         self._makers: dict[str, str] = {}
         self._starts: dict[str, float] = {}
         self._began = time.time()
-        self._pool = ThreadPoolExecutor(jobs, "step")
+        self._at_once = at_once
+        self._pool = ThreadPoolExecutor(MOST_THREADS, "step")
         self.ran: list[str] = []
         self.nodes: dict[str, NodeRecord] = {}
 
@@ -126,7 +129,9 @@ class Dispatcher:
             try:
                 while not self._carry_out(commands):
                     outcome = self._next()
-                    if outcome.error is not None:
+                    if outcome is None:
+                        commands = self._plan.handle(Widened(self._at_once()))
+                    elif outcome.error is not None:
                         failure = self._keep(failure, outcome)
                         commands = self._plan.handle(Broken(outcome.node))
                     elif outcome.result is not None:
@@ -142,12 +147,12 @@ class Dispatcher:
             raise failure
         return self._plan.results
 
-    def _next(self) -> _Outcome:
-        while True:
-            try:
-                return self._outcomes.get(timeout=POLL_SECONDS)
-            except queue.Empty:
-                continue
+    def _next(self) -> _Outcome | None:
+        """What a thread says; None if none does for a while."""
+        try:
+            return self._outcomes.get(timeout=POLL_SECONDS)
+        except queue.Empty:
+            return None
 
     def _carry_out(self, commands: list[Command]) -> bool:
         for command in commands:

@@ -47,7 +47,13 @@ class Broken(NamedTuple):
     node: str
 
 
-Event = Done | Broken
+class Widened(NamedTuple):
+    """Event: so many nodes may run at once from now on, if that is more than before."""
+
+    slots: int
+
+
+Event = Done | Broken | Widened
 
 
 class Plan:
@@ -57,7 +63,7 @@ class Plan:
     """
 
     def __init__(self, graph: Graph, hits: Mapping[str, Result], expected: Mapping[str, float], slots: int) -> None:
-        """hits: results that are known. expected: seconds a step may take. slots: how many may run at once."""
+        """hits: results that are known. expected: seconds a step may take. slots: how many may run at once at first."""
         self._graph = graph
         self._slots = slots
         self.results: dict[str, Result] = dict(hits)
@@ -109,6 +115,9 @@ class Plan:
 
     def handle(self, event: Event) -> list[Command]:
         """What follows from an event. ValueError for one about a node that is not running."""
+        if isinstance(event, Widened):
+            self._slots = max(self._slots, event.slots)
+            return self._commands()
         if event.node not in self.running:
             raise ValueError(f"{event} but running are {sorted(self.running)}")
         self.running.remove(event.node)

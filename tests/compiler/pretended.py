@@ -141,7 +141,7 @@ class Bench:
         executor = _Executor(self, session.library, self._clock)
         plan = Plan(graph, known, medians(session.records.expected()), jobs)
         dispatcher = Dispatcher(
-            session, plan, executor, QuietReporter(), Given({}, {}), jobs, provisional=found.provisional
+            session, plan, executor, QuietReporter(), Given({}, {}), lambda: jobs, provisional=found.provisional
         )
         try:
             results = dispatcher.run()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compiler.needs import needed
-from compiler.plan import Begin, Broken, Complete, Done, Plan, Stop
+from compiler.plan import Begin, Broken, Complete, Done, Plan, Stop, Widened
 from tests.compiler.graphs import graph, graphs, result, scratch, stage, step
 
 if TYPE_CHECKING:
@@ -51,6 +51,19 @@ def test_slots_bound_what_runs_at_once() -> None:
     plan.start()
     assert plan.handle(Done("base", result())) == [Begin("left")]
     assert plan.handle(Done("left", result())) == [Begin("right")]
+
+
+def test_more_slots_begin_more_at_once_and_fewer_change_nothing() -> None:
+    plan = Plan(DIAMOND, {}, {}, 1)
+    plan.start()
+    assert plan.handle(Widened(3)) == [], "nothing waits"
+    assert plan.handle(Widened(1)) == []
+    assert plan.handle(Done("base", result())) == [Begin("left"), Begin("right")]
+    plan = Plan(DIAMOND, {"base": result()}, {}, 1)
+    assert plan.start() == [Begin("left")]
+    assert plan.handle(Widened(2)) == [Begin("right")]
+    plan.handle(Broken("left"))
+    assert plan.handle(Widened(9)) == [], "after a failure nothing begins"
 
 
 def test_the_longest_expected_path_goes_first() -> None:
@@ -180,6 +193,10 @@ def test_any_graph_in_any_order(made: Graph, data: st.DataObject) -> None:
         if any(isinstance(command, Complete) for command in commands):
             break
         assert plan.running, "it never waits for nothing"
+        if data.draw(st.booleans()):
+            slots = max(slots, wider := data.draw(st.integers(1, 6)))
+            commands = plan.handle(Widened(wider))
+            continue
         name = data.draw(st.sampled_from(sorted(plan.running)))
         if name in fails:
             failed = True

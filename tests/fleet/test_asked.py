@@ -170,3 +170,18 @@ def test_workers_that_come_during_a_build_get_what_is_left_of_it(own: Cluster) -
     ran = found[0].ok()
     assert places(ran) == {"1.2": "w1"}, "and nothing is said of the first"
     assert (ran.output("1.1"), ran.output("1.2")) == (["here"], ["there"])
+
+
+def test_workers_that_come_during_a_build_get_more_than_this_machine_had_begun(own: Cluster) -> None:
+    client = own.client()
+    stages = "".join(f"{BASE} AS s{number}\nRUN echo {number}; sleep 4; echo > /s{number}\n" for number in range(3))
+    last = "".join(f"COPY --from=s{number} /s{number} /\n" for number in range(3))
+    context = client.project(f"{stages}{BASE}\n{last}")
+    found: list[Ran] = []
+    building = threading.Thread(target=lambda: found.append(own.build(client, context, "--jobs", "1")))
+    building.start()
+    own.wait(lambda: len(own.state()["builds"]) == 1)
+    own.join("w1")
+    building.join(60)
+    assert set(places(found[0].ok()).values()) == {"w1"}
+    assert len(places(found[0])) == 2, "while the first went on here"
