@@ -27,11 +27,6 @@ class FleetChoice(NamedTuple):
     labels: tuple[tuple[str, str], ...] = ()
 
     @property
-    def strict(self) -> bool:
-        """Whether only results that a trusted worker has signed are used."""
-        return bool(self.trusted)
-
-    @property
     def patience(self) -> float:
         """Seconds to wait for a server that does not answer; 0 where the build can do without."""
         return PATIENCE if self.local_slots == 0 else 0.0

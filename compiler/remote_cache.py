@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cache.digest import Digest
 from cache.errors import BuildgraphError, CorruptBlob, CorruptLayer, RemoteError
 from cache.promises import Promises
+from cache.recipe import Recipe
 from cache.store import Batch
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from cache.index import Index
     from cache.lmdb_store import LmdbStore
     from cache.promises import Promise
-    from cache.recipe import Recipe
     from cache.remote.client import Client
     from cache.remote.local_chunks import LocalChunks
     from cache.remote.reading import BlobReader, Traffic
@@ -45,16 +45,21 @@ class RemoteCache:
     """
 
     def __init__(
-        self, store: LmdbStore, settings: RemoteSettings, warn: Callable[[str], None], *, strict: bool = False
+        self,
+        store: LmdbStore,
+        settings: RemoteSettings,
+        warn: Callable[[str], None],
+        *,
+        trusted: frozenset[str] = frozenset(),
     ) -> None:
-        """warn: is told once what is the matter. strict: the server's word for a result is not taken, nor was it: only
-        what a worker has signed counts, which is noted in `promises`. why_off: once it is off, as in «which does not
-        answer». without: what becomes of whoever uses it then."""
+        """warn: is told once what is the matter. trusted: fingerprints of workers; if there are any, the server's word
+        for a result is not taken, nor was it: only what one of them has signed counts. why_off: once it is off, as in
+        «which does not answer». without: what becomes of whoever uses it then."""
         self.store = store
         self.without = "the build goes on without it"
         self.settings = settings
-        self.strict = strict
-        self.promises = Promises(store, settings.origin, settings.reads, strict=strict)
+        self.trusted = trusted
+        self.promises = Promises(store, settings.origin, settings.reads, strict=self.strict)
         self.before_contact: Callable[[], None] = lambda: None
         self.off = False
         self.why_off = ""
@@ -68,6 +73,11 @@ class RemoteCache:
         self._reads = list(settings.reads)
         self._forms: dict[str, bytes | None] = {}
         self._checked: set[str] = set()
+
+    @property
+    def strict(self) -> bool:
+        """Whether only signed results are used."""
+        return bool(self.trusted)
 
     # contact
 
@@ -176,9 +186,28 @@ class RemoteCache:
         """The result of an action, asked for if it is not known."""
         known = self.promises.results((key,)).get(key)
         if known is None and self.client is not None:
-            self.ask((), (key,))
+            if self.strict:
+                self._ask_signed(key)
+            else:
+                self.ask((), (key,))
             known = self.promises.results((key,)).get(key)
         return known
+
+    def _ask_signed(self, key: str) -> None:
+        from compiler.fleet.signed_results import find_signed
+
+        for namespace in list(self._reads):
+            client = self.client
+            if client is None:
+                return
+            try:
+                promise = find_signed(client, namespace, key, self.trusted)
+            except BuildgraphError as error:
+                self._not_asked(namespace, error)
+                continue
+            if promise is not None:
+                self.promises.note(Recipe(key), promise)
+                return
 
     def drop_lost(self, promises: Iterable[Promise]) -> list[str]:
         """Ask whether the server still has the bytes of these; what it has not is not promised any more: diff_ids."""

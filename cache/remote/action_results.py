@@ -30,6 +30,11 @@ def action_text(kind: str, key: str) -> bytes:
     return f"buildgraph.v1 {kind} {key}".encode()
 
 
+def signed_text(key: str, worker: bytes) -> bytes:
+    """The same for a result of an action that a worker has signed. key: its content key. worker: the worker's."""
+    return action_text(f"content by {worker.hex()}", key)
+
+
 def name_by(function: str, data: bytes) -> str:
     """`HASH/SIZE` of bytes under a digest function."""
     hash_ = hashlib.sha256(data).hexdigest() if function == "sha256" else blake3(data).hexdigest()

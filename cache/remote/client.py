@@ -164,14 +164,18 @@ class Client:
         """Key → (recipe, promise) of those that are there and can be read. kind: recipe, content or layer."""
         texts = {name_by(self.can.function, action_text(kind, key)): key for key in keys}
         origin = Origin(self.settings.origin, namespace, self.can.function)
-        answers = self._find_ours if self.can.is_ours else self._find_one_by_one
         found = {}
-        for name, message in answers(namespace, list(texts)):
+        for name, message in self.action_results(namespace, list(texts)):
             try:
                 found[texts[name]] = decode_action_result(message, origin)
             except (CorruptBlob, LookupError):
                 continue  # of another version, or somebody else's: as good as none
         return found
+
+    def action_results(self, namespace: str, names: list[str]) -> Iterator[tuple[str, pb.ActionResult]]:
+        """(name, message) of those that are there. names: `HASH/SIZE` of what stands for an action."""
+        answers = self._find_ours if self.can.is_ours else self._find_one_by_one
+        yield from answers(namespace, names)
 
     def _find_ours(self, namespace: str, names: list[str]) -> Iterator[tuple[str, pb.ActionResult]]:
         while names:

@@ -111,7 +111,7 @@ def _build(
     if request.remote is not None:
         fleet = request.fleet
         settings = request.remote._replace(patience=fleet.patience)
-        remote = RemoteCache(store, settings, lambda text: reporter.report(Warned(text)), strict=fleet.strict)
+        remote = RemoteCache(store, settings, lambda text: reporter.report(Warned(text)), trusted=fleet.trusted)
     builder = Builder(store, reporter, request.jobs, remote, request.fleet)
 
     def make() -> tuple[list[Built], Delivered]:

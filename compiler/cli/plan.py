@@ -67,7 +67,7 @@ def run(arguments: Sequence[str]) -> int:
             from compiler.remote_cache import RemoteCache
             from compiler.team_build import TeamBuild
 
-            remote = RemoteCache(store, request.remote, _warn, strict=request.fleet.strict)
+            remote = RemoteCache(store, request.remote, _warn, trusted=request.fleet.trusted)
             team = TeamBuild(remote, lambda _: None)
             images, library = team.images, team.library
         believed = team.remote if team is not None else None

@@ -61,7 +61,7 @@ def run(arguments: Sequence[str]) -> int:
             from compiler.remote_cache import RemoteCache
 
             # Believed as ever, and not asked.
-            team = RemoteCache(store, request.remote, lambda _: None, strict=request.fleet.strict)
+            team = RemoteCache(store, request.remote, lambda _: None, trusted=request.fleet.trusted)
         session = Session(store, request.definition, request.variants[0], team=team)
         node = find_node(session.graph, session.dockerfile, parsed.node)
         outlook = None

@@ -38,7 +38,7 @@ def run(parsed: argparse.Namespace, request: Request) -> int:
     store = LmdbStore(request.store)
     try:
         # It is not contacted: what it promised earlier counts as known.
-        known = RemoteCache(store, request.remote, lambda _: None, strict=request.fleet.strict)
+        known = RemoteCache(store, request.remote, lambda _: None, trusted=request.fleet.trusted)
         session = Session(store, request.definition, request.variants[0], team=known)
         node = find_node(session.graph, session.dockerfile, parsed.node)
         from cache.remote.client import Client

@@ -6,7 +6,6 @@ import contextlib
 import re
 from typing import TYPE_CHECKING
 
-from blake3 import blake3
 from buildgraph.v1 import fleet_pb2 as pb
 from buildgraph.v1 import remote_execution_pb2, team_pb2
 from google.protobuf.message import DecodeError
@@ -14,7 +13,7 @@ from google.protobuf.message import DecodeError
 from cache.errors import CorruptBlob
 from cache.promises import Names
 from cache.recipe import Recipe
-from cache.remote.action_results import action_text, encode_action_result
+from cache.remote.action_results import action_text, encode_action_result, name_by, signed_text
 from cache.server.action_cache import find_results, keep_result
 from cache.server.refusal import invalid
 from cache.wire import decode_result
@@ -120,8 +119,7 @@ def _made_by(done: pb.ActionDone, namespace: str, workers: Collection[bytes]) ->
 
 def _action_name(key: str, worker: bytes = b"") -> str:
     """worker: whose result it is; "" for the latest."""
-    text = action_text(f"content by {worker.hex()}" if worker else "content", key)
-    return f"{blake3(text).hexdigest()}/{len(text)}"
+    return name_by("blake3", signed_text(key, worker) if worker else action_text("content", key))
 
 
 def _text(digest: Digest | None) -> str:
