@@ -133,6 +133,7 @@ def long_dockerfile() -> str:
     return "\n".join(lines) + "\n"
 
 
+@pytest.mark.alone
 def test_a_long_dockerfile_is_planned_fast(tmp_path: Path, store: LmdbStore) -> None:
     context = tmp_path / "context"
     fill(context, {f"file-{number}" for number in range(5)} | {f"dir/{number}" for number in range(20)})
