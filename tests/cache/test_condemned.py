@@ -176,6 +176,7 @@ print(went, came)
 """
 
 
+@pytest.mark.slow
 def test_publishers_and_clean_ups_of_many_processes(tmp_path: Path) -> None:
     """I3: no record ever names a blob that is not there, and whoever saw a name can read it."""
     seconds, directory = "5", str(tmp_path / "store")

@@ -298,6 +298,7 @@ def test_a_token_that_may_not_execute_is_told_so(own: Cluster) -> None:
     assert "execute" in joined_last(own).said
 
 
+@pytest.mark.slow
 def test_one_store_is_one_workers(own: Cluster) -> None:
     first = own.join("w1")[0]
     with pytest.raises(AssertionError, match="ended"):

@@ -166,6 +166,7 @@ def test_what_has_expired_runs_again_though_a_trusted_worker_made_it(cluster: Cl
     assert first.output("1.1") != second.output("1.1")
 
 
+@pytest.mark.slow
 def test_workers_that_come_during_a_build_get_what_is_left_of_it(own: Cluster) -> None:
     client = own.client()
     context = client.project(f"{BASE}\nRUN echo here && sleep 6\nRUN echo there\n")

@@ -44,6 +44,7 @@ def on_terminal(program: Program, *arguments: str) -> str:
     return shown.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="workers of these tests mount as root")
 def test_times_go_on_while_nothing_happens(cluster: Cluster) -> None:
     cluster.join("w1", slots=1)

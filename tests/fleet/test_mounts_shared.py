@@ -135,6 +135,7 @@ def large_ones(store: Path) -> list[Path]:
     return [path for path in (store / "blobs").rglob("*") if path.is_file() and path.stat().st_size > 2_900_000]
 
 
+@pytest.mark.slow
 def test_a_build_finds_what_its_last_step_left_elsewhere_also_before_from(sharing: Cluster) -> None:
     w1, _ = sharing.workers
     client = sharing.client()
@@ -150,6 +151,7 @@ def test_a_build_finds_what_its_last_step_left_elsewhere_also_before_from(sharin
     assert there.output("2.1") == ["seed", "later"]
 
 
+@pytest.mark.slow
 def test_a_snapshot_that_is_damaged_costs_time_and_nothing_else(sharing: Cluster, build: Orders, base: Made) -> None:
     w1, w2 = sharing.workers
     ran(build, base, "head -c 3000000 /dev/urandom > /c/large", cache("deps"))
@@ -167,6 +169,7 @@ def test_a_snapshot_that_is_damaged_costs_time_and_nothing_else(sharing: Cluster
     assert "the cache mount 'deps' begins without its snapshot: " in w2.said
 
 
+@pytest.mark.slow
 def test_what_a_step_uses_is_published_once_nobody_does(sharing: Cluster, build: Orders, base: Made) -> None:
     w1, w2 = sharing.workers
     long = build.run("sleep 3; echo long >> /c/f", [base.layer], cache("deps"))
@@ -182,6 +185,7 @@ def test_what_a_step_uses_is_published_once_nobody_does(sharing: Cluster, build:
     assert "begins with" in w2.said
 
 
+@pytest.mark.slow
 def test_the_last_state_is_published_when_a_worker_ends_and_outlives_the_server(
     sharing: Cluster, build: Orders, base: Made
 ) -> None:
@@ -202,6 +206,7 @@ def test_the_last_state_is_published_when_a_worker_ends_and_outlives_the_server(
     again.close()
 
 
+@pytest.mark.slow
 def test_a_worker_that_ends_at_once_ends_what_it_has_begun_to_publish(sharing: Cluster, build: Orders, base: Made) -> None:
     w1, _ = sharing.workers
     ran(build, base, "head -c 150000000 /dev/urandom > /c/f", cache("deps"))
@@ -209,6 +214,7 @@ def test_a_worker_that_ends_at_once_ends_what_it_has_begun_to_publish(sharing: C
     assert published(w1, "deps") == 1
 
 
+@pytest.mark.slow
 def test_a_worker_that_starts_again_gets_the_steps_whose_cache_it_has(tmp_path: Path, busybox: Path, base: Made) -> None:
     own = Cluster(tmp_path, busybox)
     try:

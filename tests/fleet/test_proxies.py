@@ -63,6 +63,7 @@ def test_a_command_sees_its_proxies_and_nobody_between_does(tapped: tuple[Cluste
 
 
 @needs_root
+@pytest.mark.slow
 def test_two_builds_that_want_the_same_are_both_content(tapped: tuple[Cluster, Tap]) -> None:
     cluster, _ = tapped
     text = f"{BASE}\nRUN sleep 2; test -n \"$http_proxy\"; echo made > /made\n"
@@ -79,6 +80,7 @@ def test_two_builds_that_want_the_same_are_both_content(tapped: tuple[Cluster, T
 
 
 @needs_root
+@pytest.mark.slow
 def test_whoever_gets_the_step_next_is_given_them_too(tapped: tuple[Cluster, Tap]) -> None:
     cluster, _ = tapped
     cluster.join("w2")

@@ -9,6 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import grpc
+import pytest
 from buildgraph.v1 import fleet_pb2 as pb
 from scheduled import Scheduled, key
 
@@ -357,6 +358,7 @@ def test_a_lease_that_is_said_to_be_held_and_is_not_is_lost(fleet: Scheduled) ->
     assert build.take("done").worker == "other"
 
 
+@pytest.mark.slow
 def test_thousands_of_actions_come_back_to_a_build_that_wants_them_at_once(fleet: Scheduled) -> None:
     worker = fleet.worker(slots=100).joined()
     build = fleet.build()

@@ -139,6 +139,7 @@ def test_a_step_cannot_mark_a_directory_opaque(program: Program) -> None:
     assert program.build(program.project(BASE + lines)).ok().output("1.3") == ["f", "g"]
 
 
+@pytest.mark.slow
 def test_endless_output_is_bounded(program: Program) -> None:
     """I8."""
     from worker.shown_lines import SHOWN_LINES

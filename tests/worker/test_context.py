@@ -212,6 +212,7 @@ def test_a_file_is_read_by_its_own_bytes(store: LmdbStore, context: Path) -> Non
         assert entry.digest == blake3((context / path).read_bytes()).hexdigest()
 
 
+@pytest.mark.slow
 def test_a_deep_tree(store: LmdbStore, tmp_path: Path) -> None:
     """Deeper than Python recurses, and with a path longer than the kernel takes at once."""
     with deep_tree(tmp_path) as deepest:
