@@ -7,7 +7,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Programs that builds, the demo and the tests call, and the Debian or Ubuntu packages they come in.
 RUN_PACKAGES := crun uidmap busybox-static git openssh-client
 TEST_PACKAGES := $(RUN_PACKAGES) runc skopeo umoci podman docker-registry apache2-utils erofs-utils e2fsprogs \
-                 iproute2 attr curl openssl mmdebstrap chromium
+                 iproute2 attr curl openssl mmdebstrap chromium graphviz
 
 .PHONY: help install demo lint test test-slow test-rootless chaos conformance bench proto clean
 
