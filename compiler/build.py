@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cache.errors import BuildgraphError, EnvironmentProblem, StoreProblem, UsageError
 from cache.images import Images
+from cache.lease import sweep_leases
 from cache.run_dir import sweep
 from compiler.assemble import assemble
 from compiler.build_log import BuildLog
@@ -309,6 +310,10 @@ class Builder:
             self._agents.close()
         if self._machine is not None:
             self._machine.keeper.close()
+        # A build with nothing to do has not looked for what killed ones left.
+        with contextlib.suppress(OSError):
+            sweep(self._store.directory)
+            sweep_leases(self._store.directory)
 
 
 def read_secret(source: SecretSource) -> bytes:

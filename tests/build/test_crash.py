@@ -86,6 +86,21 @@ def test_a_build_that_is_killed_at_any_time(program: Program, delay: float) -> N
     assert program.build(project).ok().executed == []
 
 
+def test_what_a_killed_build_left_goes_also_if_nothing_is_to_be_done(program: Program) -> None:
+    """As after a kill between the last step and the end."""
+    marker = f"33{os.getpid()}"
+    project = program.project(BASE + f"RUN test -e /f || sleep {marker}\n", {"f": ""})
+    done = program.project(BASE + "COPY f /f\n", {"f": ""}, name="done")
+    program.build(done).ok()
+    process = start(program, project)
+    wait_for(lambda: processes_with(f"sleep {marker}"))
+    process.kill()
+    process.communicate(timeout=20)
+    wait_for(lambda: not processes_with(marker), 10)
+    assert list((program.store / "runs").iterdir())
+    assert program.build(done).ok().executed == []
+
+
 @pytest.mark.parametrize("kind", ["oci", "docker", "tar", "local"])
 def test_an_export_that_is_killed(program: Program, kind: str) -> None:
     project = program.project("FROM scratch\nCOPY big /big\n", {"big": os.urandom(60 << 20)})
