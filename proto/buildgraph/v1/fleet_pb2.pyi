@@ -448,7 +448,7 @@ class ActionStarted(_message.Message):
     worker: _builtins.str
     reason: _builtins.str
     seal_key: _builtins.bytes
-    """X25519, 32 bytes, made for this lease; signed together with the lease by the worker's key."""
+    """X25519, 32 bytes, made for this lease; signed together with the lease and its action by the worker's key."""
     signature: _builtins.bytes
     worker_key: _builtins.bytes
     """Ed25519, 32 bytes: the worker's."""
@@ -477,18 +477,22 @@ class ActionLog(_message.Message):
 
     KEY_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    ANEW_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     data: _builtins.bytes
     """Lines, each with its end."""
+    anew: _builtins.bool
+    """The log begins anew, with another lease: what came before does not belong to it."""
     def __init__(
         self,
         *,
         key: _builtins.str = ...,
         data: _builtins.bytes = ...,
+        anew: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "key", b"key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anew", b"anew", "data", b"data", "key", b"key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -650,9 +654,16 @@ class FleetState(_message.Message):
     QUEUED_FIELD_NUMBER: _builtins.int
     QUEUE_LENGTH_FIELD_NUMBER: _builtins.int
     BUILDS_FIELD_NUMBER: _builtins.int
+    LOOKUPS_FIELD_NUMBER: _builtins.int
+    HITS_FIELD_NUMBER: _builtins.int
     at: _builtins.float
     """Seconds since the epoch."""
     queue_length: _builtins.int
+    lookups: _builtins.int
+    """Results that were asked for since the server started, of namespaces that the caller may read, and how many of them
+    were there.
+    """
+    hits: _builtins.int
     @_builtins.property
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerState]: ...
     @_builtins.property
@@ -672,10 +683,12 @@ class FleetState(_message.Message):
         queued: _abc.Iterable[Global___ActionState] | None = ...,
         queue_length: _builtins.int = ...,
         builds: _abc.Iterable[Global___BuildState] | None = ...,
+        lookups: _builtins.int = ...,
+        hits: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "builds", b"builds", "queue_length", b"queue_length", "queued", b"queued", "running", b"running", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "builds", b"builds", "hits", b"hits", "lookups", b"lookups", "queue_length", b"queue_length", "queued", b"queued", "running", b"running", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -718,6 +731,7 @@ class WorkerState(_message.Message):
     SINCE_FIELD_NUMBER: _builtins.int
     WARM_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     slots: _builtins.int
@@ -736,6 +750,8 @@ class WorkerState(_message.Message):
     def platforms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -752,10 +768,11 @@ class WorkerState(_message.Message):
         since: _builtins.float = ...,
         warm: _builtins.float = ...,
         key: _builtins.bytes = ...,
+        features: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy", b"busy", "done", b"done", "failed", b"failed", "key", b"key", "labels", b"labels", "memory", b"memory", "name", b"name", "platforms", b"platforms", "since", b"since", "slots", b"slots", "state", b"state", "version", b"version", "warm", b"warm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy", b"busy", "done", b"done", "failed", b"failed", "features", b"features", "key", b"key", "labels", b"labels", "memory", b"memory", "name", b"name", "platforms", b"platforms", "since", b"since", "slots", b"slots", "state", b"state", "version", b"version", "warm", b"warm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1005,7 +1022,7 @@ class WorkerMessage(_message.Message):
         key: _builtins.bytes
         """Ed25519, 32 bytes."""
         signature: _builtins.bytes
-        """Of its name and incarnation, by that key: it has the key that it shows."""
+        """Of the challenge, its name and its incarnation, by that key: it has the key that it shows."""
         cordoned: _builtins.bool
         incarnation: _builtins.str
         """Random, made when the worker started: two of one name are told apart."""
@@ -1058,10 +1075,13 @@ class WorkerMessage(_message.Message):
         INSTANCE_NAME_FIELD_NUMBER: _builtins.int
         KEY_FIELD_NUMBER: _builtins.int
         SECONDS_FIELD_NUMBER: _builtins.int
+        PROOF_FIELD_NUMBER: _builtins.int
         lease: _builtins.str
         instance_name: _builtins.str
         key: _builtins.str
         seconds: _builtins.float
+        proof: _builtins.bytes
+        """As it came with the lease."""
         def __init__(
             self,
             *,
@@ -1069,10 +1089,11 @@ class WorkerMessage(_message.Message):
             instance_name: _builtins.str = ...,
             key: _builtins.str = ...,
             seconds: _builtins.float = ...,
+            proof: _builtins.bytes = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["instance_name", b"instance_name", "key", b"key", "lease", b"lease", "seconds", b"seconds"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["instance_name", b"instance_name", "key", b"key", "lease", b"lease", "proof", b"proof", "seconds", b"seconds"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1156,17 +1177,21 @@ class WorkerMessage(_message.Message):
 
         LEASE_FIELD_NUMBER: _builtins.int
         REASON_FIELD_NUMBER: _builtins.int
+        LEAVING_FIELD_NUMBER: _builtins.int
         lease: _builtins.str
         reason: _builtins.str
+        leaving: _builtins.bool
+        """The worker ends: nothing speaks against giving it the action another time."""
         def __init__(
             self,
             *,
             lease: _builtins.str = ...,
             reason: _builtins.str = ...,
+            leaving: _builtins.bool = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "reason", b"reason"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "leaving", b"leaving", "reason", b"reason"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1348,6 +1373,26 @@ class SchedulerMessage(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
+    class Challenge(_message.Message):
+        """The first message of all, before the hello."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        NONCE_FIELD_NUMBER: _builtins.int
+        nonce: _builtins.bytes
+        """32 random bytes, which the hello is signed for."""
+        def __init__(
+            self,
+            *,
+            nonce: _builtins.bytes = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["nonce", b"nonce"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
     class Welcome(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -1389,15 +1434,18 @@ class SchedulerMessage(_message.Message):
         ACTION_FIELD_NUMBER: _builtins.int
         TEXT_FIELD_NUMBER: _builtins.int
         MOUNTS_FIELD_NUMBER: _builtins.int
+        PROOF_FIELD_NUMBER: _builtins.int
         lease: _builtins.str
         instance_name: _builtins.str
         """Where layers are read and the result is written."""
         text: _builtins.str
+        proof: _builtins.bytes
+        """That this worker was given this lease: after a restart the scheduler knows it by that alone."""
         @_builtins.property
         def action(self) -> Global___ActionOrder: ...
         @_builtins.property
         def mounts(self) -> _containers.RepeatedCompositeFieldContainer[Global___MountSnapshot]:
-            """For cache mounts of the action that this worker is not known to have."""
+            """The newest ones of the action's cache mounts; a worker that has a mount leaves it as it is."""
 
         def __init__(
             self,
@@ -1407,10 +1455,11 @@ class SchedulerMessage(_message.Message):
             action: Global___ActionOrder | None = ...,
             text: _builtins.str = ...,
             mounts: _abc.Iterable[Global___MountSnapshot] | None = ...,
+            proof: _builtins.bytes = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "instance_name", b"instance_name", "lease", b"lease", "mounts", b"mounts", "text", b"text"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "instance_name", b"instance_name", "lease", b"lease", "mounts", b"mounts", "proof", b"proof", "text", b"text"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1462,6 +1511,7 @@ class SchedulerMessage(_message.Message):
     REVOKE_FIELD_NUMBER: _builtins.int
     SEALED_FIELD_NUMBER: _builtins.int
     SETTLED_FIELD_NUMBER: _builtins.int
+    CHALLENGE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___SchedulerMessage.Welcome: ...
     @_builtins.property
@@ -1474,6 +1524,8 @@ class SchedulerMessage(_message.Message):
     def settled(self) -> Global___SchedulerMessage.Settled:
         """A result was taken, or not, with the reason; the lease is over."""
 
+    @_builtins.property
+    def challenge(self) -> Global___SchedulerMessage.Challenge: ...
     def __init__(
         self,
         *,
@@ -1482,12 +1534,13 @@ class SchedulerMessage(_message.Message):
         revoke: Global___SchedulerMessage.Revoke | None = ...,
         sealed: Global___Sealed | None = ...,
         settled: Global___SchedulerMessage.Settled | None = ...,
+        challenge: Global___SchedulerMessage.Challenge | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "message", b"message", "revoke", b"revoke", "sealed", b"sealed", "settled", b"settled", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["challenge", b"challenge", "lease", b"lease", "message", b"message", "revoke", b"revoke", "sealed", b"sealed", "settled", b"settled", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "message", b"message", "revoke", b"revoke", "sealed", b"sealed", "settled", b"settled", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge", b"challenge", "lease", b"lease", "message", b"message", "revoke", b"revoke", "sealed", b"sealed", "settled", b"settled", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "lease", "revoke", "sealed", "settled"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "lease", "revoke", "sealed", "settled", "challenge"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
