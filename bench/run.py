@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 WORDS = b"lorem ipsum dolor const return function import export { } module default => require \n".split(b" ")
 BIG_STORE = "a large store"
 """What `big_store.py` measures, as --only has it."""
+FLEET = "a fleet"
+"""The same of `fleet.py` and `scheduler.py`."""
+ROOT = Path(__file__).resolve().parent.parent
 SETTLE_SECONDS = 2.5
 """Files just written are hashed again by rule; let them age, as a user's have."""
 
@@ -174,6 +177,13 @@ def main() -> int:
             print(f"\n{BIG_STORE}", flush=True)
             # Its limits are near what it takes on a quiet machine, so what it says is shown, and not counted.
             subprocess.run([sys.executable, Path(__file__).with_name("big_store.py")], check=False)
+        if arguments.only in FLEET:
+            print(f"\n{FLEET}", flush=True)
+            # What a node costs more on a worker is a difference of two times, so it is shown, and not counted, either.
+            subprocess.run([sys.executable, Path(__file__).with_name("fleet.py"), "--runs", "3"], check=False)
+            # What counts here is computed, or the scheduler's own time.
+            done = subprocess.run([sys.executable, "-m", "bench.scheduler"], cwd=ROOT, check=False)
+            broken += done.returncode != 0
     finally:
         if not arguments.keep:
             shutil.rmtree(place, ignore_errors=True)
