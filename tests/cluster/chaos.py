@@ -40,7 +40,9 @@ CODES = {0, 1, 4, 5}
 """With which a build may end: docs tell them."""
 RANDOM = "random"
 """What each run of its commands makes differently, so that two runs for one result would be seen."""
-SHAPES = ("chain", "wide", "diamond", "fails", RANDOM)
+SECRET = "secret"
+"""What has a secret and prints it, which nobody may find anywhere afterwards."""
+SHAPES = ("chain", "wide", "diamond", "fails", RANDOM, SECRET)
 _RUN = re.compile(r"^run +\d", re.MULTILINE)
 LOOK = 25
 """Runs after which the stores are looked at."""
@@ -74,6 +76,9 @@ def dockerfile(shape: str, mark: str) -> str:
     if shape == RANDOM:
         made = "".join(f"FROM base AS {name}\nARG N\nRUN sleep 0.6{mark} && od -x -N 8 /dev/urandom > /{name}\n" for name in "ab")
         return BASE + made + end("a", "b")
+    if shape == SECRET:
+        told = f"RUN --mount=type=secret,id=s sleep 0.6{mark} && cat /run/secrets/s && wc -c < /run/secrets/s > "
+        return BASE + "".join(f"FROM base AS {name}\nARG N\n{told}/{name} && : $N\n" for name in "ab") + end("a", "b")
     if shape == "diamond":
         return BASE + stage("a") + stage("b", "a") + stage("c", "a") + end("b", "c")
     return BASE + stage("a") + f"FROM a AS b\nRUN sleep 0.5{mark} && echo it is so && exit 7\n" + end("a", "b")
@@ -88,6 +93,9 @@ class Chaos:
         self.mark = f"{random.Random(seed).randrange(10**6):06}5"
         self.done: list[Run] = []
         self._expected: dict[str, str] = {}
+        self._secret = f"hush-{random.Random(f'{seed}-secret').randbytes(8).hex()}"
+        (machines.root / "secret-file").write_text(self._secret)
+        self._given = ("--secret", f"id=s,src={machines.root / 'secret-file'}")
         self._contexts = {
             (client, shape): client.project(dockerfile(shape, self.mark), name=shape)
             for client in machines.clients for shape in SHAPES
@@ -101,7 +109,8 @@ class Chaos:
             machines.join(name, env=env, slots=1 if name == "w2" else 2)
         alone = machines.alone()
         for shape in SHAPES:
-            ran = alone.build(alone.project(dockerfile(shape, self.mark), name=shape), *EPOCH, "--build-arg", "N=alone")
+            context = alone.project(dockerfile(shape, self.mark), name=shape)
+            ran = alone.build(context, *EPOCH, *self._given, "--build-arg", "N=alone")
             self._expected[shape] = digest(ran)
             ran.failed(1) if shape == "fails" else ran.ok()
             if shape != "fails" and not self._expected[shape].startswith("sha256:"):
@@ -115,7 +124,7 @@ class Chaos:
         deck = [kind for kind in KINDS if only in kind.name for _ in range(kind.weight)]
         random.Random(f"{self.seed}-deck-{number // len(deck)}").shuffle(deck)
         kind = deck[number % len(deck)]
-        same, shapes = dice.random() < 0.5, dice.choices(SHAPES, (3, 3, 3, 1, 3), k=2)
+        same, shapes = dice.random() < 0.5, dice.choices(SHAPES, (3, 3, 3, 1, 3, 3), k=2)
         if same:
             shapes = [shapes[0], shapes[0]]
         there = THERE if dice.random() < 0.6 else ()
@@ -135,7 +144,7 @@ class Chaos:
         builds: list[Building] = []
         for place, (client, shape) in enumerate(zip(machines.clients, shapes, strict=True)):
             token = f"{self.seed}-{number}" + ("" if same else f"-{place}")
-            arguments = (*EPOCH, *there, "--build-arg", f"N={token}")
+            arguments = (*EPOCH, *there, *self._given, "--build-arg", f"N={token}")
             builds.append(machines.start_build(client, self._contexts[client, shape], *arguments))
         victim = self._victim(builds, dice)
         time.sleep(dice.uniform(0.0, 0.5))
@@ -170,6 +179,8 @@ class Chaos:
     def _check(self, ran: Ran, shape: str, *, good: bool) -> None:
         told = "\n".join(str(event["text"]) for event in ran.events if event["event"] == "warned")
         text = f"exit code {ran.code}\n{told}\n{ran.stderr[-1500:]}"
+        if self._secret in f"{ran.events}{ran.stderr}":
+            raise Wrong(f"a secret was shown: {text}")
         if "Traceback" in ran.stderr:
             raise Wrong(f"a traceback: {text}")
         right = 1 if shape == "fails" else 0
@@ -222,10 +233,19 @@ class Chaos:
                 left = [each.name for each in (store / place).iterdir()] if (store / place).exists() else []
                 if left:
                     raise Wrong(f"left in {store.name}/{place}: {left}")
+        self._check_secret()
         machines.server.start()
         for worker in machines.workers.values():
             worker.start()
         machines.ready(*machines.names)
+
+    def _check_secret(self) -> None:
+        """Not in a store, a log, or what a build said; also not after a kill."""
+        found = subprocess.run(
+            ["grep", "-rlaF", "--exclude=secret-file", self._secret, self.machines.root], capture_output=True, text=True, check=False
+        )
+        if found.returncode != 1:
+            raise Wrong(f"a secret was kept: {found.stdout or found.stderr}")
 
     def tell(self) -> str:
         """How often what happened, and how it ended."""
