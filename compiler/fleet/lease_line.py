@@ -27,12 +27,17 @@ class LeaseLine:
     """From the dispatcher's thread, but for what agents answer, which threads of its own send."""
 
     def __init__(
-        self, started: fleet_pb2.ActionStarted, agents: Mapping[str, str], send: Callable[[fleet_pb2.Sealed], None]
+        self,
+        started: fleet_pb2.ActionStarted,
+        namespace: str,
+        agents: Mapping[str, str],
+        send: Callable[[fleet_pb2.Sealed], None],
     ) -> None:
         """started: checked already. agents: id → socket. Raises CorruptBlob for a key that is none."""
         from worker.fleet.sealing import ClientSeal
 
         self._lease = started.lease
+        self._action = {"namespace": namespace, "key": started.key}
         self._seal = ClientSeal(started.lease, started.seal_key)
         self._agents = agents
         self._send = send
@@ -40,9 +45,11 @@ class LeaseLine:
         self._open: dict[str, socket.socket] = {}
 
     def give(self, secrets: Mapping[str, bytes], proxies: Mapping[str, str]) -> None:
-        """The values of secrets by id, and proxy variables; comes first, also if there are none."""
+        """The values of secrets by id, and proxy variables; comes first, also if there are none. It says which action
+        it is for, and which agents that may ask: a worker believes no server in that."""
         values = {name: base64.b64encode(value).decode() for name, value in secrets.items()}
-        data = json.dumps({"secrets": values, "proxies": dict(proxies)}, sort_keys=True).encode()
+        said = {**self._action, "secrets": values, "proxies": dict(proxies), "agents": sorted(self._agents)}
+        data = json.dumps(said, sort_keys=True).encode()
         for start in range(0, len(data), CHUNK):
             self._put(SECRETS, data[start : start + CHUNK])
         self._end(SECRETS)

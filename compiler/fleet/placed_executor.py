@@ -189,8 +189,8 @@ class PlacedExecutor:
     def _started(self, turn: _Turn, started: fleet_pb2.ActionStarted) -> None:
         try:
             if started.seal_key:  # else the lease is from before a restart, and its outcome tells who has it
-                self._trust.check_lease(started)
-            turn.started(started, self._link.seal)
+                self._trust.check_lease(started, turn.watch.request.action.key)
+            turn.started(started, self._origin.namespace, self._link.seal)
         except (Distrusted, CorruptBlob) as error:
             raise self._distrust(str(error)) from None
 
@@ -274,7 +274,9 @@ class _Turn:
             self.log.restart()
         self.wish.waits(queued.reason or "for a worker")
 
-    def started(self, started: fleet_pb2.ActionStarted, send: Callable[[fleet_pb2.Sealed], None]) -> None:
+    def started(
+        self, started: fleet_pb2.ActionStarted, namespace: str, send: Callable[[fleet_pb2.Sealed], None]
+    ) -> None:
         """A worker has it. The same lease may be told again, and a late action may get a second one."""
         self._is_queued = False
         self.wish.on(started.worker)
@@ -284,7 +286,7 @@ class _Turn:
         line = None
         if started.seal_key and (asked.secrets or asked.agents or asked.sealed_proxies):
             agents = {name: self._order.agents[name] for name in asked.agents}
-            line = LeaseLine(started, agents, send)
+            line = LeaseLine(started, namespace, agents, send)
             line.give({name: self._order.secrets[name] for name in asked.secrets}, self._order.proxies)
         self._lines[started.lease] = line
 

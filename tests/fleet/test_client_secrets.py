@@ -63,8 +63,8 @@ class Worker:
     def __init__(self, agents: dict[str, str]) -> None:
         self.seal = LeaseSeal("l1")
         self.out: queue.Queue[fleet_pb2.Sealed] = queue.Queue()
-        started = fleet_pb2.ActionStarted(lease="l1", seal_key=self.seal.public_key)
-        self.line = LeaseLine(started, agents, self.out.put)
+        started = fleet_pb2.ActionStarted(key="k", lease="l1", seal_key=self.seal.public_key)
+        self.line = LeaseLine(started, "main", agents, self.out.put)
 
     def next(self) -> tuple[str, bytes | None]:
         sealed = self.out.get(timeout=5)
@@ -96,12 +96,15 @@ def test_secrets_arrive_whole_and_nobody_between_can_read_them() -> None:
     given = json.loads(data)
     assert {name: base64.b64decode(value) for name, value in given["secrets"].items()} == secrets
     assert given["proxies"] == {"http_proxy": "http://me:pass@p"}
+    assert (given["namespace"], given["key"], given["agents"]) == ("main", "k", [])
 
 
 def test_connections_to_an_agent_are_kept_apart(agent: Agent) -> None:
     worker = Worker({"default": agent.path})
     worker.line.give({}, {})
-    assert worker.next() == ("secrets", b'{"proxies": {}, "secrets": {}}')
+    first = worker.next()
+    assert first[0] == "secrets"
+    assert json.loads(first[1] or b"")["agents"] == ["default"]
     assert worker.next() == ("secrets", None)
     worker.say("ssh:default:1", b"one")
     assert worker.next() == ("ssh:default:1", b"ONE")
@@ -150,7 +153,7 @@ class Signer:
     def __init__(self, path: Path) -> None:
         self.identity = Identity.load(str(path))
         self.lease = fleet_pb2.ActionStarted(key="k", lease="l1", worker="w1", seal_key=b"s" * 32, worker_key=self.identity.public)
-        self.lease.signature = self.identity.sign(["buildgraph.v1 lease", "l1", (b"s" * 32).hex()])
+        self.lease.signature = self.identity.sign(["buildgraph.v1 lease", "main", "k", "l1", (b"s" * 32).hex()])
 
     def done(self, namespace: str = "main", *, failed: bool = False, signed: bool = True) -> fleet_pb2.ActionDone:
         outcome = fleet_pb2.Outcome(failure=fleet_pb2.Failure(kind="command")) if failed else fleet_pb2.Outcome(result=records_pb2.Result(made_by="x"))
@@ -169,7 +172,7 @@ def signer(tmp_path: Path) -> Signer:
 def test_what_a_worker_signed_is_believed(signer: Signer) -> None:
     for trusted in (frozenset[str](), frozenset({signer.identity.fingerprint})):
         trust = Trust("main", trusted)
-        trust.check_lease(signer.lease)
+        trust.check_lease(signer.lease, "k")
         trust.check_outcome(signer.done())
         trust.check_outcome(signer.done(failed=True))
 
@@ -181,7 +184,10 @@ def test_what_was_changed_on_the_way_is_not(signer: Signer) -> None:
         lease.CopyFrom(signer.lease)
         setattr(lease, field, value)
         with pytest.raises(Distrusted, match="the lease of w1 has a wrong signature"):
-            trust.check_lease(lease)
+            trust.check_lease(lease, "k")
+    for other, key in ((Trust("main", frozenset()), "m"), (Trust("another namespace", frozenset()), "k")):
+        with pytest.raises(Distrusted, match="the lease of w1 has a wrong signature"):
+            other.check_lease(signer.lease, key)
     changed = signer.done()
     changed.outcome.result.made_by = "y"
     other = signer.done()
@@ -194,7 +200,7 @@ def test_what_was_changed_on_the_way_is_not(signer: Signer) -> None:
 def test_only_the_trusted_are_believed_if_there_are_any(signer: Signer, tmp_path: Path) -> None:
     trust = Trust("main", frozenset({Identity.load(str(tmp_path / "another")).fingerprint}))
     with pytest.raises(Distrusted, match=re.escape(f"w1 ({signer.identity.fingerprint})")):
-        trust.check_lease(signer.lease)
+        trust.check_lease(signer.lease, "k")
     with pytest.raises(Distrusted, match="none of the trusted ones"):
         trust.check_outcome(signer.done())
     with pytest.raises(Distrusted, match="signed by nobody"):

@@ -318,7 +318,7 @@ def test_a_scheduler_that_restarts_hears_all_from_its_workers_and_builds(fleet: 
     build.execute(K)
     assert build.take("started").worker == "w1"
     assert b"100 bytes of output left out" in build.take("log").data
-    worker.begin(lease.lease)
+    worker.begin(lease)
     assert build.take("started").seal_key == b"s" * 32
     assert worker.none("lease")
     worker.done(lease)

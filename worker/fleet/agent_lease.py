@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cache.digest import Digest
     from cache.lmdb_store import LmdbStore
     from cache.result import Result
+    from worker.action import Action
     from worker.execute import Executor
     from worker.fleet.agent_outgoing import Outgoing
     from worker.fleet.hot_layers import HotLayers
@@ -113,12 +114,12 @@ class AgentLease:
         """Why it was cancelled."""
         self._gives_back = False
         self._kill: Callable[[], None] | None = None
-        self._line = WorkerLine(order.lease, self._send_sealed)
+        self._line = WorkerLine(order.lease, (self.namespace, self.key), self._send_sealed)
         self._started: pb.WorkerMessage | None = None
         self._done: pb.WorkerMessage | None = None
         self._sent: dict[str, Outgoing] = {}
         self._log: Digest | None = None
-        self._agents = tools.store.scratch("agents") if order.action.agents else ""
+        self._agents = tools.store.scratch("agents")
 
     # what others want
 
@@ -192,10 +193,11 @@ class AgentLease:
         tools.hot.hold(held)
         prepared = self._insist(lambda: tools.inputs.prepare(self.namespace, action, self.cancelled))
         tools.inputs.check_key(body, prepared)
+        # Only now: what is signed tells the build that this key's command, and no other one, gets what it seals.
         self._say_started()
         if isinstance(action.operation, Run):
             self._home.used_caches({mount_key(each) for each in action.operation.mounts if each.type == "cache"})
-        order = self._execution(self._given())
+        order = self._execution(action, self._given())
         try:
             result = tools.executor.execute(prepared, order)
         except CommandFailed as failed:
@@ -246,7 +248,7 @@ class AgentLease:
 
     def _say_started(self) -> None:
         key = self._line.seal_key
-        signature = self._tools.identity.sign(lease_text(self.id, key))
+        signature = self._tools.identity.sign(lease_text(self.namespace, self.key, self.id, key))
         started = pb.WorkerMessage.LeaseStarted(lease=self.id, seal_key=key, signature=signature)
         with self._lock:
             self._started = pb.WorkerMessage(started=started)
@@ -254,23 +256,23 @@ class AgentLease:
 
     def _given(self) -> Given:
         order = self._order
-        open_ = Given({}, checked_proxies(order.proxies))
         if not (order.secrets or order.agents or order.sealed_proxies):
-            return open_
+            return Given({}, checked_proxies(order.proxies))
         found = self._line.given(SECRETS_SECONDS, self.cancelled)
         if self.cancelled():
             raise Cancelled
         if found is None:
             raise EnvironmentProblem(f"the build did not send its secrets within {SECRETS_SECONDS:.0f} s")
-        secrets = {name: found.secrets[name] for name in order.secrets if name in found.secrets}
-        return Given(secrets, found.proxies if order.sealed_proxies else open_.proxies)
+        return found  # whole: what the order says of secrets, agents and proxies may be the server's word alone
 
-    def _execution(self, given: Given) -> Order:
+    def _execution(self, action: Action, given: Given) -> Order:
         order, secrets = self._order, given.secrets
+        mounts = action.operation.mounts if isinstance(action.operation, Run) else ()
+        agents = dict.fromkeys(each.id for each in mounts if each.type == "ssh" and each.id in given.agents)
         shown = without_secrets(secrets)
         return Order(
             secrets=secrets,
-            agents=self._line.agents(order.agents, self._agents),
+            agents=self._line.agents(agents, self._agents),
             proxies=given.proxies,
             show=lambda _: None,
             cancelled=self.cancelled,
@@ -318,8 +320,7 @@ class AgentLease:
         """The sockets, and the file of the log once the store has what is in it."""
         store, path, log = self._tools.store, self.feed.path, self._log
         with contextlib.suppress(EnvironmentProblem, OSError):
-            if self._agents:
-                store.discard(self._agents)
+            store.discard(self._agents)
             if path:
                 store.submit(Batch()).add_done_callback(lambda _: store.discard(path, log))
 

@@ -35,18 +35,21 @@ MAX_SECRETS = 32 << 20
 
 
 class Given(NamedTuple):
-    """What a build gives a lease. secrets: id → value. proxies: variables that the command sees."""
+    """What a build gives a lease. secrets: id → value. proxies: variables that the command sees. agents: ids of those
+    that the command may ask."""
 
     secrets: dict[str, bytes]
     proxies: dict[str, str]
+    agents: tuple[str, ...] = ()
 
 
 class WorkerLine:
     """Threads may call all methods at the same time. seal_key: to be signed, and shown to the build."""
 
-    def __init__(self, lease: str, send: Callable[[pb.Sealed], None]) -> None:
-        """send: without waiting."""
+    def __init__(self, lease: str, action: tuple[str, str], send: Callable[[pb.Sealed], None]) -> None:
+        """action: its namespace and key. send: without waiting."""
         self._lease = lease
+        self._action = action
         self._seal = LeaseSeal(lease)
         self.seal_key = self._seal.public_key
         self._send = send
@@ -96,11 +99,15 @@ class WorkerLine:
             self._received.clear()
         try:
             values = json.loads(data)
-            secrets, proxies = values["secrets"].items(), values["proxies"]
+            secrets, proxies, agents = values["secrets"].items(), values["proxies"], values["agents"]
             found = {str(name): base64.b64decode(value, validate=True) for name, value in secrets}
-            return Given(found, checked_proxies(proxies))
+            given = Given(found, checked_proxies(proxies), tuple(map(str, agents)))
+            action = values["namespace"], values["key"]
         except (ValueError, LookupError, TypeError, AttributeError, binascii.Error):
             raise CorruptBlob("the secrets of the build did not come as they should") from None  # I4: not shown
+        if action != self._action:
+            raise CorruptBlob("the secrets of the build are for another action")
+        return given
 
     # agents
 
