@@ -234,13 +234,13 @@ class Link:
             if self._closing.is_set():
                 return
             watches = list(self._watches.values())
+            self._requests = requests
+            for watch in watches:
+                requests.put(fleet_pb2.BuildRequest(execute=watch.request))
         self.had_workers = self.had_workers or opened.workers > 0
+        # Answers come after it, by this thread; and whoever is told can speak by the new stream already.
         for watch in watches:
             watch.tell(Reopened())
-        with self._lock:
-            self._requests = requests
-            for watch in self._watches.values():
-                requests.put(fleet_pb2.BuildRequest(execute=watch.request))
         if first:
             self._opened.put(opened)
 

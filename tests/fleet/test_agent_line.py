@@ -30,8 +30,12 @@ class Ends:
 
     def __init__(self) -> None:
         self.sent: queue.Queue[pb.Sealed] = queue.Queue()
-        self.line = WorkerLine(LEASE, ACTION, self.sent.put)
+        self.line = WorkerLine(LEASE, ACTION, self.send, lambda: True)
         self.client = ClientSeal(LEASE, self.line.seal_key)
+
+    def send(self, sealed: pb.Sealed) -> bool:
+        self.sent.put(sealed)
+        return True
 
     def give(self, data: bytes, *, end: bool = True) -> None:
         self.line.take(self.client.seal("secrets", data))
@@ -90,7 +94,7 @@ def test_what_are_no_secrets_is_an_error_that_does_not_show_it(ends: Ends, data:
 
 
 def test_what_was_not_sealed_for_it_counts_for_nothing(ends: Ends) -> None:
-    stranger = ClientSeal(LEASE, WorkerLine(LEASE, ACTION, ends.sent.put).seal_key)
+    stranger = ClientSeal(LEASE, WorkerLine(LEASE, ACTION, ends.send, lambda: True).seal_key)
     ends.line.take(stranger.seal("secrets", b'{"proxies": {}, "secrets": {"a": "ZXZpbA=="}}'))
     ends.give_all(secrets={"a": "eA=="})
     assert ends.line.given(5, lambda: False) == ({"a": b"x"}, {}, ())

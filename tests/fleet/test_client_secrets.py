@@ -9,13 +9,18 @@ import queue
 import re
 import socket
 import threading
-from typing import TYPE_CHECKING
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from buildgraph.v1 import fleet_pb2, records_pb2
 
 from cache.errors import CorruptBlob
+from compiler.fleet.fleet_log import FleetLog
 from compiler.fleet.lease_line import LeaseLine
+from compiler.fleet.link import Watch
+from compiler.fleet.placed_executor import Wish, _Turn
 from compiler.fleet.trust import Distrusted, Trust
 from worker.fleet.identity import Identity
 from worker.fleet.sealing import CHUNK, LeaseSeal
@@ -141,9 +146,99 @@ def test_a_lease_holds_so_many_connections_and_no_more(agent: Agent) -> None:
 
 def test_what_was_not_sealed_for_us_opens_nothing(agent: Agent) -> None:
     worker = Worker({"default": agent.path})
-    with pytest.raises(CorruptBlob):
-        worker.line.take(fleet_pb2.Sealed(lease="l1", channel="ssh:default:1", data=b"anything at all, long enough"))
+    worker.line.give({}, {})
+    worker.next(), worker.next()
+    worker.line.take(fleet_pb2.Sealed(lease="l1", channel="ssh:default:1", data=b"anything at all, long enough"))
+    assert worker.next() == ("ssh:default:1", None)
     assert agent.connections == 0
+    worker.say("ssh:default:2", b"x")
+    assert worker.next() == ("ssh:default:2", b"X"), "and ends nothing else"
+    worker.line.close()
+
+
+def test_a_connection_of_which_something_was_lost_ends_and_is_not_opened_again(agent: Agent) -> None:
+    worker = Worker({"default": agent.path})
+    worker.line.give({}, {})
+    worker.next(), worker.next()
+    worker.say("ssh:default:1", b"one")
+    assert worker.next() == ("ssh:default:1", b"ONE")
+    worker.seal.seal("ssh:default:1", b"lost")
+    worker.say("ssh:default:1", b"three")
+    assert worker.next() == ("ssh:default:1", None)
+    worker.say("ssh:default:1", b"four")
+    assert worker.next() == ("ssh:default:1", None)
+    assert agent.connections == 1
+
+
+def test_an_agent_that_does_not_listen_holds_up_nobody(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(str(tmp_path / "deaf"))
+        deaf.listen()
+        worker = Worker({"default": str(tmp_path / "deaf")})
+        worker.line.give({}, {})
+        worker.next(), worker.next()
+        began = time.monotonic()
+        for _ in range(200):
+            worker.say("ssh:default:1", bytes(64 << 10))
+        assert time.monotonic() - began < 5
+        assert worker.next() == ("ssh:default:1", None)
+
+
+def test_a_line_that_has_ended_opens_nothing_until_its_lease_is_told_again(agent: Agent) -> None:
+    worker = Worker({"default": agent.path})
+    worker.line.give({"a": b"x"}, {})
+    given = list(worker.out.queue)
+    worker.next(), worker.next()
+    worker.say("ssh:default:1", b"one")
+    assert worker.next() == ("ssh:default:1", b"ONE")
+    worker.line.close()
+    assert worker.next() == ("ssh:default:1", None)
+    for number in (1, 2):
+        worker.say(f"ssh:default:{number}", b"x")
+        assert worker.next() == (f"ssh:default:{number}", None)
+    assert agent.connections == 1
+    worker.line.begin_again()
+    assert [worker.out.get(timeout=5) for _ in given] == given, "what it may have lost comes again as it was"
+    worker.say("ssh:default:3", b"three")
+    assert worker.next() == ("ssh:default:3", b"THREE")
+    worker.line.close()
+
+
+def test_an_action_that_waits_again_gives_its_agent_to_nobody_until_somebody_begins(agent: Agent, tmp_path: Path) -> None:
+    seal, out = LeaseSeal("l1"), queue.Queue[fleet_pb2.Sealed]()
+    request = fleet_pb2.ExecuteAction(action=fleet_pb2.ActionOrder(key="k", agents=["default"]))
+    order: Any = SimpleNamespace(agents={"default": agent.path}, secrets={}, proxies={})
+    turn = _Turn(Watch(request), order, Wish(), FleetLog(str(tmp_path / "log"), print))
+    started = fleet_pb2.ActionStarted(key="k", lease="l1", worker="w1", seal_key=seal.public_key)
+
+    def answer(channel: str) -> bytes | None:
+        """Of the agent; None if the connection is ended."""
+        turn.sealed(seal.seal(channel, b"x"))
+        sealed = out.get(timeout=5)
+        assert sealed.channel == channel
+        return None if sealed.end else seal.open(sealed)
+
+    def begin() -> None:
+        turn.started(started, "main", out.put)
+        secrets = out.get(timeout=5)
+        with contextlib.suppress(CorruptBlob):  # the second time, since it had it
+            seal.open(secrets)
+        assert out.get(timeout=5).end
+
+    begin()
+    assert answer("ssh:default:1") == b"X"
+    turn.sealed(fleet_pb2.Sealed(lease="l1", channel="ssh:default:2", data=b"not sealed by the worker at all"))
+    assert out.get(timeout=5).end, "that does not end the build"
+    turn.queued(fleet_pb2.ActionQueued(key="k", again=True))
+    assert out.get(timeout=5).end
+    assert answer("ssh:default:3") is None
+    assert agent.connections == 1
+    begin()
+    assert answer("ssh:default:4") == b"X"
+    turn.reopened()
+    assert out.get(timeout=5).end
+    assert answer("ssh:default:5") is None
+    turn.close()
 
 
 # signatures

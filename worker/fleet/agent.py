@@ -133,7 +133,10 @@ class Agent:
             finally:
                 with self._lock:
                     self._outgoing = None
+                    leases = list(self._leases.values())
                     self._lock.notify_all()
+                for lease in leases:
+                    lease.hang_up()
             if self._is_stopping():
                 return
             if text != self._told:

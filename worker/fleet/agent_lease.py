@@ -48,6 +48,9 @@ PAUSE = 1.0
 """Seconds between two tries to move blobs, each of which has tries of its own; as long as the scheduler is out of reach
 it does not count as one."""
 
+ROOM_SECONDS = 20.0
+"""How long a connection to an ssh agent waits for a stream; ssh itself is not patient."""
+
 _Got = TypeVar("_Got")
 
 
@@ -114,7 +117,7 @@ class AgentLease:
         """Why it was cancelled."""
         self._gives_back = False
         self._kill: Callable[[], None] | None = None
-        self._line = WorkerLine(order.lease, (self.namespace, self.key), self._send_sealed)
+        self._line = WorkerLine(order.lease, (self.namespace, self.key), self._send_sealed, self._room)
         self._started: pb.WorkerMessage | None = None
         self._done: pb.WorkerMessage | None = None
         self._sent: dict[str, Outgoing] = {}
@@ -149,6 +152,10 @@ class AgentLease:
     def take(self, sealed: pb.Sealed) -> None:
         """What the build sealed for it."""
         self._line.take(sealed)
+
+    def hang_up(self) -> None:
+        """The stream broke: what was sealed and on its way is lost."""
+        self._line.hang_up()
 
     def deliver(self, outgoing: Outgoing | None) -> None:
         """What there is to say of it, once by each stream."""
@@ -335,10 +342,12 @@ class AgentLease:
         except EnvironmentProblem as problem:
             self._home.broken(problem)
 
-    def _send_sealed(self, sealed: pb.Sealed) -> None:
+    def _send_sealed(self, sealed: pb.Sealed) -> bool:
         outgoing = self._home.outgoing()
-        if outgoing is not None:
-            outgoing.put(pb.WorkerMessage(sealed=sealed))
+        return outgoing is not None and outgoing.put(pb.WorkerMessage(sealed=sealed))
+
+    def _room(self) -> bool:
+        return self._home.wait_for_stream(ROOM_SECONDS)
 
 
 LOOK_SECONDS = 0.1

@@ -46,13 +46,17 @@ class Given(NamedTuple):
 class WorkerLine:
     """Threads may call all methods at the same time. seal_key: to be signed, and shown to the build."""
 
-    def __init__(self, lease: str, action: tuple[str, str], send: Callable[[pb.Sealed], None]) -> None:
-        """action: its namespace and key. send: without waiting."""
+    def __init__(
+        self, lease: str, action: tuple[str, str], send: Callable[[pb.Sealed], bool], room: Callable[[], bool]
+    ) -> None:
+        """action: its namespace and key. send: without waiting; whether it is on its way. room: waits until something
+        can be sent, and says whether."""
         self._lease = lease
         self._action = action
         self._seal = LeaseSeal(lease)
         self.seal_key = self._seal.public_key
         self._send = send
+        self._room = room
         self._lock = threading.Lock()
         self._sealing = threading.Lock()
         self._received = bytearray()
@@ -153,14 +157,19 @@ class WorkerLine:
                 threading.Thread(target=target, args=arguments, name="ssh-agent", daemon=True).start()
 
     def _pump_out(self, channel: str, connection: socket.socket, _: queue.Queue[bytes | None]) -> None:
-        """What ssh says goes to the build."""
-        with contextlib.suppress(OSError):
-            while data := connection.recv(CHUNK):
-                try:
-                    with self._sealing:  # in the order in which they are sealed
-                        self._send(self._seal.seal(channel, data))
-                except CorruptBlob:
-                    break
+        """What ssh says goes to the build; when something of it is lost, the connection ends."""
+        whole = False
+        with contextlib.suppress(OSError, CorruptBlob):
+            while self._room():
+                data = connection.recv(CHUNK)
+                whole = not data
+                with self._sealing:  # in the order in which they are sealed
+                    if whole or channel not in self._connections or not self._send(self._seal.seal(channel, data)):
+                        break
+        if not whole:
+            self._drop(channel)
+        if not self._closed:
+            self._room()  # the end is for a new stream, if the old one broke
         self._send(pb.Sealed(lease=self._lease, channel=channel, end=True))
 
     def _pump_in(self, channel: str, connection: socket.socket, incoming: queue.Queue[bytes | None]) -> None:
@@ -182,18 +191,23 @@ class WorkerLine:
         with contextlib.suppress(queue.Full):
             incoming.put_nowait(None)
 
+    def hang_up(self) -> None:
+        """What was on its way is lost, and with it all connections; the step may make new ones."""
+        with self._lock:
+            channels = list(self._connections)
+        for channel in channels:
+            self._drop(channel)
+
     def close(self) -> None:
         """The lease is over: nothing of it stays in memory."""
         with self._lock:
             self._closed = True
-            channels = list(self._connections)
             self._received.clear()
         for listener in self._listeners:
             with contextlib.suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)
             listener.close()
-        for channel in channels:
-            self._drop(channel)
+        self.hang_up()
         for directory in self._directories:
             os.close(directory)
         self._directories.clear()

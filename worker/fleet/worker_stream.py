@@ -230,8 +230,10 @@ class WorkerStream:
                 self._give_back(lease, "the start of the lease is not signed by the worker's key")
                 self._outbox.put(revoke(lease.id, "its start is not signed by the worker's key"))
                 return
-            if lease.started is None:
-                lease.started = started
+            if lease.started is None or lease.begun_by is not party:
+                # By another stream than before: what builds sealed may be lost with that one, and comes again.
+                lease.started, lease.begun_by = lease.started or started, party
+                lease.broken.clear()
                 desk.say_started(lease)
 
     def _log(self, party: WorkerParty, log: pb.WorkerMessage.LeaseLog) -> None:
