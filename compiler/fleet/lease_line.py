@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 from cache.errors import CorruptBlob
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from buildgraph.v1 import fleet_pb2
+
+    from compiler.fleet.link import Link
 
 SECRETS = "secrets"
 AGENT = "ssh:"
@@ -39,7 +41,7 @@ class LeaseLine:
         started: fleet_pb2.ActionStarted,
         namespace: str,
         agents: Mapping[str, str],
-        send: Callable[[fleet_pb2.Sealed], None],
+        link: Link,
     ) -> None:
         """started: checked already. agents: id → socket. Raises CorruptBlob for a key that is none."""
         from worker.fleet.sealing import ClientSeal
@@ -48,7 +50,7 @@ class LeaseLine:
         self._action = {"namespace": namespace, "key": started.key}
         self._seal = ClientSeal(started.lease, started.seal_key)
         self._agents = agents
-        self._send = send
+        self._send, self._room = link.seal, link.wait_for_room
         self._lock = threading.Lock()
         self._given: list[fleet_pb2.Sealed] = []
         self._ended = False
@@ -120,12 +122,13 @@ class LeaseLine:
             connection.shutdown(socket.SHUT_WR)
 
     def _pump(self, channel: str, connection: socket.socket) -> None:
-        """What the agent answers."""
+        """What the agent answers. It may be much more than it was asked, so that nothing is read that has no room."""
         with contextlib.suppress(OSError):
-            while data := connection.recv(CHUNK):
+            while self._room() and (data := connection.recv(CHUNK)):
                 self._put(channel, data)
-        self._end(channel)
         self._drop(channel)
+        self._room()  # the end is for a new stream, if the old one broke
+        self._end(channel)
 
     def _drop(self, channel: str) -> bool:
         """Whether there was such a connection."""

@@ -190,7 +190,7 @@ class PlacedExecutor:
         try:
             if started.seal_key:  # else the lease is from before a restart, and its outcome tells who has it
                 self._trust.check_lease(started, turn.watch.request.action.key)
-            turn.started(started, self._origin.namespace, self._link.seal)
+            turn.started(started, self._origin.namespace, self._link)
         except (Distrusted, CorruptBlob) as error:
             raise self._distrust(str(error)) from None
 
@@ -279,9 +279,7 @@ class _Turn:
             self.log.restart()
         self.wish.waits(queued.reason or "for a worker")
 
-    def started(
-        self, started: fleet_pb2.ActionStarted, namespace: str, send: Callable[[fleet_pb2.Sealed], None]
-    ) -> None:
+    def started(self, started: fleet_pb2.ActionStarted, namespace: str, link: Link) -> None:
         """A worker has it. The same lease may be told again, and a late action may get a second one."""
         if self._is_queued or started.lease not in self._lines:
             self.wish.on(started.worker)
@@ -293,7 +291,7 @@ class _Turn:
         asked = self.watch.request.action
         if started.seal_key and (asked.secrets or asked.agents or asked.sealed_proxies):
             agents = {name: self._order.agents[name] for name in asked.agents}
-            line = LeaseLine(started, namespace, agents, send)
+            line = LeaseLine(started, namespace, agents, link)
             line.give({name: self._order.secrets[name] for name in asked.secrets}, self._order.proxies)
         self._lines[started.lease] = line
 

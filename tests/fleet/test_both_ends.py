@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from buildgraph.v1 import fleet_pb2 as pb
@@ -31,6 +32,7 @@ class Holder:
     def __init__(self, directory: Path, namespace: str, key: str) -> None:
         self.is_up = True
         self.client: LeaseLine | None = None
+        self.link: Any = SimpleNamespace(seal=self.take, wait_for_room=lambda: True)
         self.line = WorkerLine("boot.1", (namespace, key), self.send, lambda: self.is_up)
         identity = Identity.load(str(directory / "worker.key"))
         self.fingerprint = identity.fingerprint
@@ -58,7 +60,7 @@ def holder(tmp_path: Path) -> Iterator[Holder]:
     with socket.create_server(path, family=socket.AF_UNIX) as listener:
         threading.Thread(target=answer_all, args=(listener,), daemon=True).start()
         made = Holder(tmp_path, "team", OURS)
-        made.client = LeaseLine(made.started, "team", {"default": path}, made.take)
+        made.client = LeaseLine(made.started, "team", {"default": path}, made.link)
         yield made
         made.client.close()
         made.line.close()
@@ -107,7 +109,7 @@ def test_a_server_cannot_have_secrets_sealed_for_a_command_of_its_own(tmp_path: 
     holder.started.key = OURS  # which the build wants, in `team`
     with pytest.raises(Distrusted):
         Trust("team", frozenset({holder.fingerprint})).check_lease(holder.started, OURS)
-    LeaseLine(holder.started, "team", {}, holder.line.take).give(SECRETS, {})
+    LeaseLine(holder.started, "team", {}, holder.link).give(SECRETS, {})
     with pytest.raises(CorruptBlob, match="for another action"):
         holder.line.given(5, lambda: False)
 
@@ -115,7 +117,7 @@ def test_a_server_cannot_have_secrets_sealed_for_a_command_of_its_own(tmp_path: 
 def test_the_command_that_the_build_wants_gets_them(tmp_path: Path) -> None:
     holder = Holder(tmp_path, "team", OURS)
     Trust("team", frozenset({holder.fingerprint})).check_lease(holder.started, OURS)
-    LeaseLine(holder.started, "team", {"default": "/agent"}, holder.line.take).give(SECRETS, {"http_proxy": "p"})
+    LeaseLine(holder.started, "team", {"default": "/agent"}, holder.link).give(SECRETS, {"http_proxy": "p"})
     assert holder.line.given(5, lambda: False) == (SECRETS, {"http_proxy": "p"}, ("default",))
 
 
@@ -155,7 +157,8 @@ def test_a_build_whose_stream_broke_ends_connections_and_takes_new_ones(holder: 
 @pytest.mark.parametrize("arrived", [0, 1, 2, 3])
 def test_secrets_that_were_lost_come_again(holder: Holder, arrived: int) -> None:
     messages: list[pb.Sealed] = []
-    client = LeaseLine(holder.started, "team", {}, messages.append)
+    link: Any = SimpleNamespace(seal=messages.append, wait_for_room=lambda: True)
+    client = LeaseLine(holder.started, "team", {}, link)
     secrets = {"large": b"x" * 100_000}
     client.give(secrets, {})
     for sealed in messages[:arrived]:

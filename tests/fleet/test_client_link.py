@@ -30,6 +30,8 @@ class Line:
     def __init__(self, requests: Iterator[fleet_pb2.BuildRequest], context: grpc.ServicerContext) -> None:
         self.came: queue.Queue[fleet_pb2.BuildRequest | None] = queue.Queue()
         self.out: queue.Queue[fleet_pb2.BuildEvent | grpc.StatusCode | None] = queue.Queue()
+        self.listens = threading.Event()
+        self.listens.set()
         threading.Thread(target=self._read, args=(requests,), daemon=True).start()
         self.context = context
 
@@ -37,6 +39,7 @@ class Line:
         with contextlib.suppress(Exception):
             for request in requests:
                 self.came.put(request)
+                self.listens.wait()
         self.came.put(None)
 
     def next(self) -> fleet_pb2.BuildRequest | None:
@@ -242,6 +245,27 @@ def test_a_flood_of_output_waits_for_whoever_reads_it(scheduler: Scheduler) -> N
     assert [heard(watch).log.data for _ in range(1000)] == [b"%d\n" % number for number in range(1000)]
     assert heard(other).done.worker == "w1"
     link.close()
+
+
+def test_what_agents_say_waits_for_a_server_that_takes_it(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compiler.fleet.link.ROOM_SECONDS", 0.5)
+    link, line = opened(scheduler)
+    line.listens.clear()
+    sent = 0
+    while link.wait_for_room():
+        link.seal(fleet_pb2.Sealed(lease="l1", channel="ssh:default:1", data=bytes(64 << 10)))
+        sent += 64 << 10
+        assert sent < 16 << 20
+    line.listens.set()
+    monkeypatch.setattr("compiler.fleet.link.ROOM_SECONDS", SECONDS)
+    assert link.wait_for_room()
+    line.out.put(grpc.StatusCode.UNAVAILABLE)
+    while link._requests is not None:
+        time.sleep(0.01)
+    threading.Timer(0.5, lambda: scheduler.line().open()).start()
+    assert link.wait_for_room(), "also for another stream"
+    link.close()
+    assert not link.wait_for_room()
 
 
 def test_one_who_reads_no_more_does_not_hold_up_the_others(scheduler: Scheduler) -> None:

@@ -66,17 +66,26 @@ class Worker:
     """The other end of a lease's line."""
 
     def __init__(self, agents: dict[str, str]) -> None:
-        self.seal = LeaseSeal("l1")
+        self.lease = LeaseSeal("l1")
+        self.has_room = threading.Event()
+        self.has_room.set()
         self.out: queue.Queue[fleet_pb2.Sealed] = queue.Queue()
-        started = fleet_pb2.ActionStarted(key="k", lease="l1", seal_key=self.seal.public_key)
-        self.line = LeaseLine(started, "main", agents, self.out.put)
+        started = fleet_pb2.ActionStarted(key="k", lease="l1", seal_key=self.lease.public_key)
+        self.line = LeaseLine(started, "main", agents, self)  # type: ignore[arg-type]  # all that it uses of a link
+
+    def seal(self, sealed: fleet_pb2.Sealed) -> None:
+        self.out.put(sealed)
+
+    def wait_for_room(self) -> bool:
+        return self.has_room.wait(5)
+
 
     def next(self) -> tuple[str, bytes | None]:
         sealed = self.out.get(timeout=5)
-        return sealed.channel, None if sealed.end else self.seal.open(sealed)
+        return sealed.channel, None if sealed.end else self.lease.open(sealed)
 
     def say(self, channel: str, data: bytes) -> None:
-        self.line.take(self.seal.seal(channel, data))
+        self.line.take(self.lease.seal(channel, data))
 
 
 @pytest.fixture
@@ -162,7 +171,7 @@ def test_a_connection_of_which_something_was_lost_ends_and_is_not_opened_again(a
     worker.next(), worker.next()
     worker.say("ssh:default:1", b"one")
     assert worker.next() == ("ssh:default:1", b"ONE")
-    worker.seal.seal("ssh:default:1", b"lost")
+    worker.lease.seal("ssh:default:1", b"lost")
     worker.say("ssh:default:1", b"three")
     assert worker.next() == ("ssh:default:1", None)
     worker.say("ssh:default:1", b"four")
@@ -182,6 +191,19 @@ def test_an_agent_that_does_not_listen_holds_up_nobody(tmp_path: Path) -> None:
             worker.say("ssh:default:1", bytes(64 << 10))
         assert time.monotonic() - began < 5
         assert worker.next() == ("ssh:default:1", None)
+
+
+def test_nothing_is_read_of_an_agent_that_has_no_room(agent: Agent) -> None:
+    worker = Worker({"default": agent.path})
+    worker.line.give({}, {})
+    worker.next(), worker.next()
+    worker.has_room.clear()
+    worker.say("ssh:default:1", b"x")
+    with pytest.raises(queue.Empty):
+        worker.out.get(timeout=0.3)
+    worker.has_room.set()
+    assert worker.next() == ("ssh:default:1", b"X")
+    worker.line.close()
 
 
 def test_a_line_that_has_ended_opens_nothing_until_its_lease_is_told_again(agent: Agent) -> None:
@@ -207,6 +229,7 @@ def test_a_line_that_has_ended_opens_nothing_until_its_lease_is_told_again(agent
 def test_an_action_that_waits_again_gives_its_agent_to_nobody_until_somebody_begins(agent: Agent, tmp_path: Path) -> None:
     seal, out = LeaseSeal("l1"), queue.Queue[fleet_pb2.Sealed]()
     request = fleet_pb2.ExecuteAction(action=fleet_pb2.ActionOrder(key="k", agents=["default"]))
+    link: Any = SimpleNamespace(seal=out.put, wait_for_room=lambda: True)
     order: Any = SimpleNamespace(agents={"default": agent.path}, secrets={}, proxies={})
     turn = _Turn(Watch(request), order, Wish(), FleetLog(str(tmp_path / "log"), print))
     started = fleet_pb2.ActionStarted(key="k", lease="l1", worker="w1", seal_key=seal.public_key)
@@ -219,7 +242,7 @@ def test_an_action_that_waits_again_gives_its_agent_to_nobody_until_somebody_beg
         return None if sealed.end else seal.open(sealed)
 
     def begin() -> None:
-        turn.started(started, "main", out.put)
+        turn.started(started, "main", link)
         secrets = out.get(timeout=5)
         with contextlib.suppress(CorruptBlob):  # the second time, since it had it
             seal.open(secrets)

@@ -49,7 +49,7 @@ PAUSE = 1.0
 it does not count as one."""
 
 ROOM_SECONDS = 20.0
-"""How long a connection to an ssh agent waits for a stream; ssh itself is not patient."""
+"""How long a connection to an ssh agent waits for a stream that takes more of it, before it is ended."""
 
 _Got = TypeVar("_Got")
 
@@ -347,7 +347,10 @@ class AgentLease:
         return outgoing is not None and outgoing.put(pb.WorkerMessage(sealed=sealed))
 
     def _room(self) -> bool:
-        return self._home.wait_for_stream(ROOM_SECONDS)
+        until = time.monotonic() + ROOM_SECONDS
+        self._home.wait_for_stream(ROOM_SECONDS)
+        outgoing = self._home.outgoing()
+        return outgoing is not None and outgoing.wait_for_room(until - time.monotonic(), sealed=True)
 
 
 LOOK_SECONDS = 0.1
