@@ -55,6 +55,7 @@ class Line:
                 self.came.put(request)
                 if request.HasField("hello"):
                     self.say(welcome={"version": version, "lease_seconds": 20, "renew_seconds": 0.2})
+        self.cut()
 
     def say(self, **message: Any) -> None:
         self.out.put(pb.SchedulerMessage(**message))

@@ -122,6 +122,8 @@ class AgentLease:
         self._done: pb.WorkerMessage | None = None
         self._sent: dict[str, Outgoing] = {}
         self._log: Digest | None = None
+        self._shown: Callable[[str], str] = str
+        """Takes the step's secrets out of a text, as soon as it has some."""
         self._agents = tools.store.scratch("agents")
 
     # what others want
@@ -212,10 +214,10 @@ class AgentLease:
                 raise EnvironmentProblem(f"its disk is full ({failed.message})") from None
             self._log, error = failed.log, failed
             self._flush()
-            outcome = self._insist(lambda: tools.publishing.failure(self.namespace, self.key, error))
+            outcome = self._insist(lambda: tools.publishing.failure(self.namespace, self.key, error, self._shown))
             self._finish(outcome, f"failed: {failed.message}")
         except DefinitionError as wrong:
-            outcome = tools.publishing.definition(self.namespace, self.key, wrong)
+            outcome = tools.publishing.definition(self.namespace, self.key, wrong, self._shown)
             self._finish(outcome, f"failed: {wrong.message}")
         else:
             tools.mounts.used(self.namespace, said, action, self._mounts, order.shown)
@@ -274,9 +276,9 @@ class AgentLease:
 
     def _execution(self, action: Action, given: Given) -> Order:
         order, secrets = self._order, given.secrets
+        self._shown = without_secrets(secrets)
         mounts = action.operation.mounts if isinstance(action.operation, Run) else ()
         agents = dict.fromkeys(each.id for each in mounts if each.type == "ssh" and each.id in given.agents)
-        shown = without_secrets(secrets)
         return Order(
             secrets=secrets,
             agents=self._line.agents(agents, self._agents),
@@ -286,9 +288,9 @@ class AgentLease:
             retry=order.retry,
             timeout=order.timeout or None,
             live=self.feed.follow,
-            shown=shown,
+            shown=self._shown,
             begun=self._begun,
-            warm=self._tools.filler.warmer(self.namespace, self._mounts, self.cancelled, shown),
+            warm=self._tools.filler.warmer(self.namespace, self._mounts, self.cancelled, self._shown),
         )
 
     def _begun(self, kill: Callable[[], None]) -> None:
@@ -312,10 +314,11 @@ class AgentLease:
             self._done = pb.WorkerMessage(done=done)
             self.done_at = time.monotonic()
         self.deliver(self._home.outgoing())
-        self._home.ended(self, text)
+        self._home.ended(self, self._shown(text))
 
     def _give_back(self, reason: str) -> None:
         """Not to be executed here; whoever revoked it knows that."""
+        reason = self._shown(reason)
         outgoing = self._home.outgoing()
         revoked = self.cancelled() and not self._gives_back
         if outgoing is not None and not revoked:
