@@ -15,7 +15,7 @@ from buildgraph.v1 import fleet_pb2, fleet_pb2_grpc
 from cache.remote.client import CONNECT_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from cache.remote.client import Client
 
@@ -118,12 +118,29 @@ class _Requests:
             yield request
 
 
+def _newer(version: int) -> str:
+    text = f"the scheduler speaks version {version} of the fleet's protocol, and this program knows only {VERSION}"
+    return f"{text}; the build goes on without the fleet"
+
+
+def _ignore(_: str) -> None:
+    return
+
+
 class Link:
     """All methods may be called from several threads. lost: nothing can be asked of the fleet any more. gave_up: not
     because it was closed. had_workers: there is a worker, or was since the build began. refused: the server said no,
     and asking again does not change that."""
 
-    def __init__(self, client: Client, opening: fleet_pb2.OpenBuild, lost_seconds: float = LOST_SECONDS) -> None:
+    def __init__(
+        self,
+        client: Client,
+        opening: fleet_pb2.OpenBuild,
+        lost_seconds: float = LOST_SECONDS,
+        warn: Callable[[str], None] = _ignore,
+    ) -> None:
+        """warn: is told what a user should know, from another thread."""
+        self._warn = warn
         self._client = client
         self._opening = opening
         self._lost_seconds = lost_seconds
@@ -248,6 +265,10 @@ class Link:
         try:
             for event in call:
                 if not opened and event.HasField("opened"):
+                    if event.opened.version > VERSION:
+                        self._warn(_newer(event.opened.version))
+                        call.cancel()
+                        return False, True
                     opened = True
                     patience.cancel()
                     self._begin(event.opened, requests, first=first)

@@ -48,10 +48,10 @@ class Line:
     def say(self, **event: Any) -> None:
         self.out.put(fleet_pb2.BuildEvent(**event))
 
-    def open(self) -> fleet_pb2.OpenBuild:
+    def open(self, version: int = 1) -> fleet_pb2.OpenBuild:
         first = self.next()
         assert first is not None
-        self.say(opened=fleet_pb2.BuildOpened(version=1, workers=2, slots=3))
+        self.say(opened=fleet_pb2.BuildOpened(version=version, workers=2, slots=3))
         return first.open
 
 
@@ -94,10 +94,10 @@ def scheduler() -> Iterator[Scheduler]:
     made.stop()
 
 
-def link_to(port: int, lost_seconds: float = SECONDS) -> Link:
+def link_to(port: int, lost_seconds: float = SECONDS, **options: Any) -> Link:
     settings = RemoteSettings(False, f"127.0.0.1:{port}", ("",), "")
     opening = fleet_pb2.OpenBuild(version=1, build="b1", instance_name="main")
-    return Link(SimpleNamespace(caller=Caller(settings)), opening, lost_seconds)  # type: ignore[arg-type]  # all that it uses
+    return Link(SimpleNamespace(caller=Caller(settings)), opening, lost_seconds, **options)  # type: ignore[arg-type]  # all that it uses
 
 
 def opened(scheduler: Scheduler, lost_seconds: float = SECONDS) -> tuple[Link, Line]:
@@ -133,6 +133,28 @@ def test_a_fleet_that_is_not_for_us_is_none(scheduler: Scheduler, code: grpc.Sta
     began = time.monotonic()
     assert link_to(scheduler.port).open() is None
     assert time.monotonic() - began < 3, "and that is known at once"
+
+
+@pytest.mark.parametrize("at", ["first", "later"])
+def test_a_scheduler_that_speaks_another_language_is_left_alone_with_one_warning(scheduler: Scheduler, at: str) -> None:
+    warned: list[str] = []
+    link = link_to(scheduler.port, warn=warned.append)
+    answers = threading.Thread(target=lambda: scheduler.line().open(1 if at == "later" else 2))
+    answers.start()
+    found = link.open()
+    answers.join()
+    if at == "later":
+        assert found is not None
+        scheduler._all[0].out.put(grpc.StatusCode.UNAVAILABLE)
+        scheduler.line().open(2)
+        assert isinstance(heard(link.want(wanted("one"))), Lost)
+    else:
+        assert found is None
+    assert link.lost
+    assert link.refused
+    text = "the scheduler speaks version 2 of the fleet's protocol, and this program knows only 1"
+    assert warned == [f"{text}; the build goes on without the fleet"]
+    link.close()
 
 
 def test_each_action_is_told_what_concerns_it(scheduler: Scheduler) -> None:
