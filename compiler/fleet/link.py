@@ -6,6 +6,7 @@ import queue
 import random
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -14,7 +15,7 @@ from buildgraph.v1 import fleet_pb2, fleet_pb2_grpc
 from cache.remote.client import CONNECT_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from cache.remote.client import Client
 
@@ -28,6 +29,10 @@ LONGEST_PAUSE = 5.0
 MOST_EVENTS = 256
 """Events of one action that wait to be looked at: of a log, 16 MiB. Then the stream waits, and the server with it."""
 LOOK_SECONDS = 0.2
+SEALED_ROOM = 1 << 20
+"""Sealed bytes that wait while more of what agents answer is read."""
+ROOM_SECONDS = 20.0
+"""How long a connection to an agent waits for a stream that takes more of it, before it is ended."""
 REFUSALS = frozenset(
     (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED,
      grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION)
@@ -75,21 +80,51 @@ class Watch:
 
 
 class _Requests:
-    """What goes out on one call, in order; ends with `end`."""
+    """What goes out on one call, in order; ends with `end`. As many as actions, and what agents say, who wait for
+    room."""
 
     def __init__(self) -> None:
-        # As many as actions and connections to agents: each waits for an answer before it sends more.
-        self._queue: queue.SimpleQueue[fleet_pb2.BuildRequest | None] = queue.SimpleQueue()
+        self._changed = threading.Condition()
+        self._requests: deque[fleet_pb2.BuildRequest] = deque()
+        self._sealed = 0
+        self._ended = False
 
     def put(self, request: fleet_pb2.BuildRequest) -> None:
-        self._queue.put(request)
+        with self._changed:
+            self._requests.append(request)
+            self._sealed += len(request.sealed.data)
+            self._changed.notify_all()
+
+    def wait_for_room(self, seconds: float) -> bool:
+        """Whether few sealed bytes wait, at the latest after so long; not after the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or self._sealed <= SEALED_ROOM, seconds)
+            return not self._ended and self._sealed <= SEALED_ROOM
 
     def end(self) -> None:
-        self._queue.put(None)
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
 
     def __iter__(self) -> Iterator[fleet_pb2.BuildRequest]:
-        while (request := self._queue.get()) is not None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._requests or self._ended)
+                if not self._requests:
+                    return
+                request = self._requests.popleft()
+                self._sealed -= len(request.sealed.data)
+                self._changed.notify_all()
             yield request
+
+
+def _newer(version: int) -> str:
+    text = f"the scheduler speaks version {version} of the fleet's protocol, and this program knows only {VERSION}"
+    return f"{text}; the build goes on without the fleet"
+
+
+def _ignore(_: str) -> None:
+    return
 
 
 class Link:
@@ -97,7 +132,15 @@ class Link:
     because it was closed. had_workers: there is a worker, or was since the build began. refused: the server said no,
     and asking again does not change that."""
 
-    def __init__(self, client: Client, opening: fleet_pb2.OpenBuild, lost_seconds: float = LOST_SECONDS) -> None:
+    def __init__(
+        self,
+        client: Client,
+        opening: fleet_pb2.OpenBuild,
+        lost_seconds: float = LOST_SECONDS,
+        warn: Callable[[str], None] = _ignore,
+    ) -> None:
+        """warn: is told what a user should know, from another thread."""
+        self._warn = warn
         self._client = client
         self._opening = opening
         self._lost_seconds = lost_seconds
@@ -149,6 +192,16 @@ class Link:
         """Pass something on to the holder of a lease; lost if the stream is broken."""
         with self._lock:
             self._put(fleet_pb2.BuildRequest(sealed=sealed))
+
+    def wait_for_room(self) -> bool:
+        """Whether there is a stream that takes more of what is sealed, at the latest after ROOM_SECONDS."""
+        until = time.monotonic() + ROOM_SECONDS
+        while not (self.lost or self._closing.is_set()) and (left := until - time.monotonic()) > 0:
+            requests = self._requests
+            if requests is not None and requests.wait_for_room(left):
+                return True
+            self._closing.wait(min(left, LOOK_SECONDS))
+        return False
 
     def _put(self, request: fleet_pb2.BuildRequest) -> None:
         if self._requests is not None:
@@ -212,6 +265,10 @@ class Link:
         try:
             for event in call:
                 if not opened and event.HasField("opened"):
+                    if event.opened.version > VERSION:
+                        self._warn(_newer(event.opened.version))
+                        call.cancel()
+                        return False, True
                     opened = True
                     patience.cancel()
                     self._begin(event.opened, requests, first=first)
@@ -234,13 +291,13 @@ class Link:
             if self._closing.is_set():
                 return
             watches = list(self._watches.values())
+            self._requests = requests
+            for watch in watches:
+                requests.put(fleet_pb2.BuildRequest(execute=watch.request))
         self.had_workers = self.had_workers or opened.workers > 0
+        # Answers come after it, by this thread; and whoever is told can speak by the new stream already.
         for watch in watches:
             watch.tell(Reopened())
-        with self._lock:
-            self._requests = requests
-            for watch in self._watches.values():
-                requests.put(fleet_pb2.BuildRequest(execute=watch.request))
         if first:
             self._opened.put(opened)
 

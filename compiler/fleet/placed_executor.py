@@ -171,7 +171,7 @@ class PlacedExecutor:
             elif isinstance(event, Lost):
                 raise _Declined("the scheduler is out of reach")
             elif isinstance(event, Reopened):
-                turn.log.replay()
+                turn.reopened()
             elif event.HasField("queued"):
                 turn.queued(event.queued)
             elif event.HasField("started"):
@@ -189,8 +189,8 @@ class PlacedExecutor:
     def _started(self, turn: _Turn, started: fleet_pb2.ActionStarted) -> None:
         try:
             if started.seal_key:  # else the lease is from before a restart, and its outcome tells who has it
-                self._trust.check_lease(started)
-            turn.started(started, self._link.seal)
+                self._trust.check_lease(started, turn.watch.request.action.key)
+            turn.started(started, self._origin.namespace, self._link)
         except (Distrusted, CorruptBlob) as error:
             raise self._distrust(str(error)) from None
 
@@ -267,6 +267,11 @@ class _Turn:
     def is_waiting_long(self) -> bool:
         return self._is_queued and self._idle >= TAKE_OVER_SECONDS
 
+    def reopened(self) -> None:
+        """All that is still so is told again; what was on its way is lost, so that no connection goes on."""
+        self._end_lines()
+        self.log.replay()
+
     def queued(self, queued: fleet_pb2.ActionQueued) -> None:
         self._is_queued = True
         if queued.again:
@@ -274,17 +279,19 @@ class _Turn:
             self.log.restart()
         self.wish.waits(queued.reason or "for a worker")
 
-    def started(self, started: fleet_pb2.ActionStarted, send: Callable[[fleet_pb2.Sealed], None]) -> None:
+    def started(self, started: fleet_pb2.ActionStarted, namespace: str, link: Link) -> None:
         """A worker has it. The same lease may be told again, and a late action may get a second one."""
+        if self._is_queued or started.lease not in self._lines:
+            self.wish.on(started.worker)
         self._is_queued = False
-        self.wish.on(started.worker)
-        if started.lease in self._lines:
+        line = self._lines.get(started.lease)
+        if line is not None:
+            line.begin_again()
             return
         asked = self.watch.request.action
-        line = None
         if started.seal_key and (asked.secrets or asked.agents or asked.sealed_proxies):
             agents = {name: self._order.agents[name] for name in asked.agents}
-            line = LeaseLine(started, agents, send)
+            line = LeaseLine(started, namespace, agents, link)
             line.give({name: self._order.secrets[name] for name in asked.secrets}, self._order.proxies)
         self._lines[started.lease] = line
 

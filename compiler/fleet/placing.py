@@ -110,7 +110,7 @@ def open_fleet(remote: RemoteCache, project: str, *, insists: bool = False) -> F
         opening = fleet_pb2.OpenBuild(
             version=VERSION, build=os.urandom(16).hex(), instance_name=namespace, project=project
         )  # fmt: skip
-        link = Link(client, opening)
+        link = Link(client, opening, warn=lambda text: remote.tell("newer", text))
         opened = link.open()
         if opened is not None and (opened.workers or not insists):
             return Fleet(link, opened.slots, remote, client, namespace)

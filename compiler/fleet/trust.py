@@ -24,12 +24,13 @@ class Trust:
         self._namespace = namespace
         self.keys = sorted(map(public_key, trusted))
 
-    def check_lease(self, started: fleet_pb2.ActionStarted) -> None:
-        """That whoever gets our secrets is the worker that it says, and one of ours. Raises Distrusted."""
+    def check_lease(self, started: fleet_pb2.ActionStarted, key: str) -> None:
+        """That whoever gets our secrets is the worker that it says, one of ours, and executes the action of this key in
+        our namespace, nothing else. Raises Distrusted."""
         self._check_key(started.worker_key, started.worker)
         from worker.fleet.signed_texts import lease_text
 
-        text = lease_text(started.lease, started.seal_key)
+        text = lease_text(self._namespace, key, started.lease, started.seal_key)
         self._check(started.worker_key, started.signature, text, f"the lease of {started.worker}")
 
     def check_outcome(self, done: fleet_pb2.ActionDone) -> None:

@@ -258,12 +258,13 @@ class Worker(Stream):
     def lease(self, **fields: Any) -> pb.SchedulerMessage.Lease:
         """The next one, which has begun."""
         lease = self.take("lease", **fields)
-        self.begin(lease.lease)
+        self.begin(lease)
         return lease
 
-    def begin(self, lease: str, seal_key: bytes = b"s" * 32, signature: bytes = b"") -> None:
-        signature = signature or self.identity.sign(("buildgraph.v1 lease", lease, seal_key.hex()))
-        self.send(started=pb.WorkerMessage.LeaseStarted(lease=lease, seal_key=seal_key, signature=signature))
+    def begin(self, lease: pb.SchedulerMessage.Lease, seal_key: bytes = b"s" * 32, signature: bytes = b"") -> None:
+        text = ("buildgraph.v1 lease", lease.instance_name, lease.action.key, lease.lease, seal_key.hex())
+        signature = signature or self.identity.sign(text)
+        self.send(started=pb.WorkerMessage.LeaseStarted(lease=lease.lease, seal_key=seal_key, signature=signature))
 
     def log(self, lease: str, data: bytes, offset: int = 0) -> None:
         self.send(log=pb.WorkerMessage.LeaseLog(lease=lease, offset=offset, data=data))

@@ -66,7 +66,7 @@ def processes(mark: str) -> list[int]:
 def test_a_result_is_signed_and_on_the_server_before_it_is_told(cluster: Cluster, build: Orders, base: Made) -> None:
     key = build.run("echo one; echo two >&2; echo made > /made", [base.layer])
     started = build.take("started", key)
-    assert verify(started.worker_key, started.signature, ("buildgraph.v1 lease", started.lease, started.seal_key.hex()))
+    assert verify(started.worker_key, started.signature, ("buildgraph.v1 lease", "", key, started.lease, started.seal_key.hex()))
     outcome, log = build.end_of(key)
     assert log == b"one\ntwo\n"
     assert outcome.worker_key == started.worker_key
@@ -201,7 +201,9 @@ def test_a_secret_is_nowhere_afterwards(cluster: Cluster, build: Orders, base: M
     key = build.run(script, [base.layer], (Mount("secret", "/run/secrets/k", id="k", mode=0o400),), secrets=["k"])
     started = build.take("started", key)
     seal = ClientSeal(started.lease, started.seal_key)
-    data = json.dumps({"secrets": {"k": base64.b64encode(value).decode(), "not-asked-for": ""}, "proxies": {}}).encode()
+    secrets = {"k": base64.b64encode(value).decode(), "not-asked-for": ""}
+    said = {"namespace": "", "key": key, "secrets": secrets, "proxies": {}, "agents": []}
+    data = json.dumps(said).encode()
     for part in (data[:10], data[10:]):
         build.send(sealed=seal.seal("secrets", part))
     build.send(sealed={"lease": started.lease, "channel": "secrets", "end": True})

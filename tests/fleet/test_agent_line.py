@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LEASE = "boot.1"
+ACTION = ("team", "ab" * 32)
 SOON = 0.2
 
 
@@ -29,13 +30,22 @@ class Ends:
 
     def __init__(self) -> None:
         self.sent: queue.Queue[pb.Sealed] = queue.Queue()
-        self.line = WorkerLine(LEASE, self.sent.put)
+        self.line = WorkerLine(LEASE, ACTION, self.send, lambda: True)
         self.client = ClientSeal(LEASE, self.line.seal_key)
+
+    def send(self, sealed: pb.Sealed) -> bool:
+        self.sent.put(sealed)
+        return True
 
     def give(self, data: bytes, *, end: bool = True) -> None:
         self.line.take(self.client.seal("secrets", data))
         if end:
             self.line.take(pb.Sealed(lease=LEASE, channel="secrets", end=True))
+
+    def give_all(self, **values: object) -> None:
+        """As a build does."""
+        said = {"namespace": ACTION[0], "key": ACTION[1], "secrets": {}, "proxies": {}, "agents": [], **values}
+        self.give(json.dumps(said).encode())
 
     def said(self) -> tuple[str, bytes, bool]:
         """(channel, what the worker's side says, whether it is the end)."""
@@ -51,11 +61,12 @@ def ends() -> Iterator[Ends]:
 
 
 def test_secrets_come_in_pieces_and_are_taken_once(ends: Ends) -> None:
-    data = json.dumps({"proxies": {"http_proxy": "p"}, "secrets": {"a": "eA==", "empty": ""}}).encode()
+    given = {"proxies": {"http_proxy": "p"}, "secrets": {"a": "eA==", "empty": ""}, "agents": ["default"]}
+    data = json.dumps({**given, "namespace": ACTION[0], "key": ACTION[1]}).encode()
     ends.give(data[:7], end=False)
     ends.give(data[7:])
-    ends.give(b'{"proxies": {}, "secrets": {"a": "bGF0ZQ=="}}')
-    assert ends.line.given(5, lambda: False) == ({"a": b"x", "empty": b""}, {"http_proxy": "p"})
+    ends.give_all(secrets={"a": "bGF0ZQ=="})
+    assert ends.line.given(5, lambda: False) == ({"a": b"x", "empty": b""}, {"http_proxy": "p"}, ("default",))
 
 
 def test_secrets_that_do_not_come_are_not_waited_for_for_ever(ends: Ends) -> None:
@@ -68,7 +79,7 @@ def test_secrets_that_do_not_come_are_not_waited_for_for_ever(ends: Ends) -> Non
 
 NO_SECRETS = (
     b"", b"[]", b"{}", b'{"secrets": {}}', b'{"secrets": {"a": 1}, "proxies": {}}', b'{"secrets": {"a": "no base64"}, "proxies": {}}',
-    b'{"secrets": {"a": "eA=="', b'{"secrets": {}, "proxies": []}', b"\xff",
+    b'{"secrets": {"a": "eA=="', b'{"secrets": {}, "proxies": []}', b"\xff", b'{"secrets": {}, "proxies": {}, "agents": []}',
 )  # fmt: skip
 
 
@@ -83,15 +94,22 @@ def test_what_are_no_secrets_is_an_error_that_does_not_show_it(ends: Ends, data:
 
 
 def test_what_was_not_sealed_for_it_counts_for_nothing(ends: Ends) -> None:
-    stranger = ClientSeal(LEASE, WorkerLine(LEASE, ends.sent.put).seal_key)
+    stranger = ClientSeal(LEASE, WorkerLine(LEASE, ACTION, ends.send, lambda: True).seal_key)
     ends.line.take(stranger.seal("secrets", b'{"proxies": {}, "secrets": {"a": "ZXZpbA=="}}'))
-    ends.give(b'{"proxies": {}, "secrets": {"a": "eA=="}}')
-    assert ends.line.given(5, lambda: False) == ({"a": b"x"}, {})
+    ends.give_all(secrets={"a": "eA=="})
+    assert ends.line.given(5, lambda: False) == ({"a": b"x"}, {}, ())
+
+
+@pytest.mark.parametrize("action", [{"namespace": ""}, {"key": "cd" * 32}])
+def test_what_is_meant_for_another_action_is_not_used(ends: Ends, action: dict[str, object]) -> None:
+    ends.give_all(secrets={"a": "eA=="}, **action)
+    with pytest.raises(CorruptBlob, match="for another action"):
+        ends.line.given(5, lambda: False)
 
 
 @pytest.mark.parametrize("proxies", [{"LD_PRELOAD": "/evil"}, {"http_proxy": 1}, {"http_proxy": "x" * 5000}, {"http_proxy": "a\0b"}])
 def test_nothing_but_proxies_is_set_without_a_key_that_counts_it(ends: Ends, proxies: dict[str, object]) -> None:
-    ends.give(json.dumps({"secrets": {}, "proxies": proxies}).encode())
+    ends.give_all(proxies=proxies)
     with pytest.raises(CorruptBlob, match="no proxy"):
         ends.line.given(5, lambda: False)
 

@@ -30,6 +30,8 @@ class Line:
     def __init__(self, requests: Iterator[fleet_pb2.BuildRequest], context: grpc.ServicerContext) -> None:
         self.came: queue.Queue[fleet_pb2.BuildRequest | None] = queue.Queue()
         self.out: queue.Queue[fleet_pb2.BuildEvent | grpc.StatusCode | None] = queue.Queue()
+        self.listens = threading.Event()
+        self.listens.set()
         threading.Thread(target=self._read, args=(requests,), daemon=True).start()
         self.context = context
 
@@ -37,6 +39,7 @@ class Line:
         with contextlib.suppress(Exception):
             for request in requests:
                 self.came.put(request)
+                self.listens.wait()
         self.came.put(None)
 
     def next(self) -> fleet_pb2.BuildRequest | None:
@@ -45,10 +48,10 @@ class Line:
     def say(self, **event: Any) -> None:
         self.out.put(fleet_pb2.BuildEvent(**event))
 
-    def open(self) -> fleet_pb2.OpenBuild:
+    def open(self, version: int = 1) -> fleet_pb2.OpenBuild:
         first = self.next()
         assert first is not None
-        self.say(opened=fleet_pb2.BuildOpened(version=1, workers=2, slots=3))
+        self.say(opened=fleet_pb2.BuildOpened(version=version, workers=2, slots=3))
         return first.open
 
 
@@ -91,10 +94,10 @@ def scheduler() -> Iterator[Scheduler]:
     made.stop()
 
 
-def link_to(port: int, lost_seconds: float = SECONDS) -> Link:
+def link_to(port: int, lost_seconds: float = SECONDS, **options: Any) -> Link:
     settings = RemoteSettings(False, f"127.0.0.1:{port}", ("",), "")
     opening = fleet_pb2.OpenBuild(version=1, build="b1", instance_name="main")
-    return Link(SimpleNamespace(caller=Caller(settings)), opening, lost_seconds)  # type: ignore[arg-type]  # all that it uses
+    return Link(SimpleNamespace(caller=Caller(settings)), opening, lost_seconds, **options)  # type: ignore[arg-type]  # all that it uses
 
 
 def opened(scheduler: Scheduler, lost_seconds: float = SECONDS) -> tuple[Link, Line]:
@@ -130,6 +133,28 @@ def test_a_fleet_that_is_not_for_us_is_none(scheduler: Scheduler, code: grpc.Sta
     began = time.monotonic()
     assert link_to(scheduler.port).open() is None
     assert time.monotonic() - began < 3, "and that is known at once"
+
+
+@pytest.mark.parametrize("at", ["first", "later"])
+def test_a_scheduler_that_speaks_another_language_is_left_alone_with_one_warning(scheduler: Scheduler, at: str) -> None:
+    warned: list[str] = []
+    link = link_to(scheduler.port, warn=warned.append)
+    answers = threading.Thread(target=lambda: scheduler.line().open(1 if at == "later" else 2))
+    answers.start()
+    found = link.open()
+    answers.join()
+    if at == "later":
+        assert found is not None
+        scheduler._all[0].out.put(grpc.StatusCode.UNAVAILABLE)
+        scheduler.line().open(2)
+        assert isinstance(heard(link.want(wanted("one"))), Lost)
+    else:
+        assert found is None
+    assert link.lost
+    assert link.refused
+    text = "the scheduler speaks version 2 of the fleet's protocol, and this program knows only 1"
+    assert warned == [f"{text}; the build goes on without the fleet"]
+    link.close()
 
 
 def test_each_action_is_told_what_concerns_it(scheduler: Scheduler) -> None:
@@ -242,6 +267,27 @@ def test_a_flood_of_output_waits_for_whoever_reads_it(scheduler: Scheduler) -> N
     assert [heard(watch).log.data for _ in range(1000)] == [b"%d\n" % number for number in range(1000)]
     assert heard(other).done.worker == "w1"
     link.close()
+
+
+def test_what_agents_say_waits_for_a_server_that_takes_it(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compiler.fleet.link.ROOM_SECONDS", 0.5)
+    link, line = opened(scheduler)
+    line.listens.clear()
+    sent = 0
+    while link.wait_for_room():
+        link.seal(fleet_pb2.Sealed(lease="l1", channel="ssh:default:1", data=bytes(64 << 10)))
+        sent += 64 << 10
+        assert sent < 16 << 20
+    line.listens.set()
+    monkeypatch.setattr("compiler.fleet.link.ROOM_SECONDS", SECONDS)
+    assert link.wait_for_room()
+    line.out.put(grpc.StatusCode.UNAVAILABLE)
+    while link._requests is not None:
+        time.sleep(0.01)
+    threading.Timer(0.5, lambda: scheduler.line().open()).start()
+    assert link.wait_for_room(), "also for another stream"
+    link.close()
+    assert not link.wait_for_room()
 
 
 def test_one_who_reads_no_more_does_not_hold_up_the_others(scheduler: Scheduler) -> None:

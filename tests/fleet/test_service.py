@@ -274,6 +274,25 @@ def test_a_build_whose_stream_broke_comes_back_and_is_told_all_again(patient: Sc
     assert worker.none("lease")
 
 
+def test_secrets_that_were_sealed_while_the_worker_was_away_are_asked_for_again(fleet: Scheduled) -> None:
+    worker = fleet.worker().joined()
+    build = fleet.build()
+    build.execute(K, secrets=["token"])
+    lease = worker.lease()
+    started = build.take("started")
+    worker.call.cancel()
+    fleet.wait_for(lambda: fleet.state().workers[0].state == "lost")
+    build.send(sealed={"lease": lease.lease, "channel": "secrets", "data": b"lost"})
+    held = pb.WorkerMessage.HeldLease(lease=lease.lease, key=K, seconds=1.0, proof=lease.proof)
+    worker = fleet.worker(incarnation=worker.incarnation, leases=[held]).joined()
+    worker.begin(lease)
+    assert build.take("started") == started
+    build.send(sealed={"lease": lease.lease, "channel": "secrets", "data": b"again"})
+    assert worker.take("sealed").data == b"again"
+    worker.begin(lease)
+    assert build.none("started"), "once by each stream"
+
+
 def test_a_stream_that_breaks_after_its_last_request_is_waited_for(patient: Scheduled) -> None:
     """As one that is cancelled may look to the server, too: as if nothing more were asked."""
     worker = patient.worker().joined()
@@ -318,7 +337,7 @@ def test_a_scheduler_that_restarts_hears_all_from_its_workers_and_builds(fleet: 
     build.execute(K)
     assert build.take("started").worker == "w1"
     assert b"100 bytes of output left out" in build.take("log").data
-    worker.begin(lease.lease)
+    worker.begin(lease)
     assert build.take("started").seal_key == b"s" * 32
     assert worker.none("lease")
     worker.done(lease)

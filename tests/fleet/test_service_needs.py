@@ -68,7 +68,7 @@ def test_what_is_cancelled_under_its_key_is_the_action_that_the_build_wants(flee
     kept = worker.lease()
     careful.execute(K, needs={"workers": [worker.identity.public]})
     dropped = worker.take("lease")
-    worker.begin(dropped.lease)
+    worker.begin(dropped)
     careful.take("started")
     careful.send(cancel=K)
     assert worker.take("revoke").lease == dropped.lease

@@ -201,7 +201,7 @@ def test_a_lease_that_begins_with_a_wrong_signature_is_taken_away(fleet: Schedul
     build = fleet.build()
     build.execute(K)
     lease = worker.take("lease")
-    worker.begin(lease.lease, signature=b"\0" * 64)
+    worker.begin(lease, signature=b"\0" * 64)
     assert worker.take("revoke").lease == lease.lease
     assert build.none("started")
 

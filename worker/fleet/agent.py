@@ -16,7 +16,7 @@ from cache.errors import BuildgraphError, EnvironmentProblem
 from cache.remote.trouble import trouble
 from cache.size_text import bytes_text
 from worker.fleet.agent_lease import KEEP_SECONDS, AgentLease
-from worker.fleet.agent_stream import VERSION, AgentStream
+from worker.fleet.agent_stream import VERSION, AgentStream, Newer
 from worker.fleet.signed_texts import hello_text
 
 if TYPE_CHECKING:
@@ -128,12 +128,18 @@ class Agent:
                     self._orders.put(found)
                     return
                 text = found.message
+            except Newer as error:
+                self._orders.put(error)
+                return
             except Exception as error:  # noqa: BLE001, of a thread without which the worker is none
                 text = f"an error of the worker itself: {type(error).__name__}: {error}"
             finally:
                 with self._lock:
                     self._outgoing = None
+                    leases = list(self._leases.values())
                     self._lock.notify_all()
+                for lease in leases:
+                    lease.hang_up()
             if self._is_stopping():
                 return
             if text != self._told:

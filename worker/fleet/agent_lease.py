@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cache.digest import Digest
     from cache.lmdb_store import LmdbStore
     from cache.result import Result
+    from worker.action import Action
     from worker.execute import Executor
     from worker.fleet.agent_outgoing import Outgoing
     from worker.fleet.hot_layers import HotLayers
@@ -46,6 +47,9 @@ TRIES = 3
 PAUSE = 1.0
 """Seconds between two tries to move blobs, each of which has tries of its own; as long as the scheduler is out of reach
 it does not count as one."""
+
+ROOM_SECONDS = 20.0
+"""How long a connection to an ssh agent waits for a stream that takes more of it, before it is ended."""
 
 _Got = TypeVar("_Got")
 
@@ -113,12 +117,14 @@ class AgentLease:
         """Why it was cancelled."""
         self._gives_back = False
         self._kill: Callable[[], None] | None = None
-        self._line = WorkerLine(order.lease, self._send_sealed)
+        self._line = WorkerLine(order.lease, (self.namespace, self.key), self._send_sealed, self._room)
         self._started: pb.WorkerMessage | None = None
         self._done: pb.WorkerMessage | None = None
         self._sent: dict[str, Outgoing] = {}
         self._log: Digest | None = None
-        self._agents = tools.store.scratch("agents") if order.action.agents else ""
+        self._shown: Callable[[str], str] = str
+        """Takes the step's secrets out of a text, as soon as it has some."""
+        self._agents = tools.store.scratch("agents")
 
     # what others want
 
@@ -148,6 +154,10 @@ class AgentLease:
     def take(self, sealed: pb.Sealed) -> None:
         """What the build sealed for it."""
         self._line.take(sealed)
+
+    def hang_up(self) -> None:
+        """The stream broke: what was sealed and on its way is lost."""
+        self._line.hang_up()
 
     def deliver(self, outgoing: Outgoing | None) -> None:
         """What there is to say of it, once by each stream."""
@@ -192,10 +202,11 @@ class AgentLease:
         tools.hot.hold(held)
         prepared = self._insist(lambda: tools.inputs.prepare(self.namespace, action, self.cancelled))
         tools.inputs.check_key(body, prepared)
+        # Only now: what is signed tells the build that this key's command, and no other one, gets what it seals.
         self._say_started()
         if isinstance(action.operation, Run):
             self._home.used_caches({mount_key(each) for each in action.operation.mounts if each.type == "cache"})
-        order = self._execution(self._given())
+        order = self._execution(action, self._given())
         try:
             result = tools.executor.execute(prepared, order)
         except CommandFailed as failed:
@@ -203,10 +214,10 @@ class AgentLease:
                 raise EnvironmentProblem(f"its disk is full ({failed.message})") from None
             self._log, error = failed.log, failed
             self._flush()
-            outcome = self._insist(lambda: tools.publishing.failure(self.namespace, self.key, error))
+            outcome = self._insist(lambda: tools.publishing.failure(self.namespace, self.key, error, self._shown))
             self._finish(outcome, f"failed: {failed.message}")
         except DefinitionError as wrong:
-            outcome = tools.publishing.definition(self.namespace, self.key, wrong)
+            outcome = tools.publishing.definition(self.namespace, self.key, wrong, self._shown)
             self._finish(outcome, f"failed: {wrong.message}")
         else:
             tools.mounts.used(self.namespace, said, action, self._mounts, order.shown)
@@ -246,7 +257,7 @@ class AgentLease:
 
     def _say_started(self) -> None:
         key = self._line.seal_key
-        signature = self._tools.identity.sign(lease_text(self.id, key))
+        signature = self._tools.identity.sign(lease_text(self.namespace, self.key, self.id, key))
         started = pb.WorkerMessage.LeaseStarted(lease=self.id, seal_key=key, signature=signature)
         with self._lock:
             self._started = pb.WorkerMessage(started=started)
@@ -254,32 +265,32 @@ class AgentLease:
 
     def _given(self) -> Given:
         order = self._order
-        open_ = Given({}, checked_proxies(order.proxies))
         if not (order.secrets or order.agents or order.sealed_proxies):
-            return open_
+            return Given({}, checked_proxies(order.proxies))
         found = self._line.given(SECRETS_SECONDS, self.cancelled)
         if self.cancelled():
             raise Cancelled
         if found is None:
             raise EnvironmentProblem(f"the build did not send its secrets within {SECRETS_SECONDS:.0f} s")
-        secrets = {name: found.secrets[name] for name in order.secrets if name in found.secrets}
-        return Given(secrets, found.proxies if order.sealed_proxies else open_.proxies)
+        return found  # whole: what the order says of secrets, agents and proxies may be the server's word alone
 
-    def _execution(self, given: Given) -> Order:
+    def _execution(self, action: Action, given: Given) -> Order:
         order, secrets = self._order, given.secrets
-        shown = without_secrets(secrets)
+        self._shown = without_secrets(secrets)
+        mounts = action.operation.mounts if isinstance(action.operation, Run) else ()
+        agents = dict.fromkeys(each.id for each in mounts if each.type == "ssh" and each.id in given.agents)
         return Order(
             secrets=secrets,
-            agents=self._line.agents(order.agents, self._agents),
+            agents=self._line.agents(agents, self._agents),
             proxies=given.proxies,
             show=lambda _: None,
             cancelled=self.cancelled,
             retry=order.retry,
             timeout=order.timeout or None,
             live=self.feed.follow,
-            shown=shown,
+            shown=self._shown,
             begun=self._begun,
-            warm=self._tools.filler.warmer(self.namespace, self._mounts, self.cancelled, shown),
+            warm=self._tools.filler.warmer(self.namespace, self._mounts, self.cancelled, self._shown),
         )
 
     def _begun(self, kill: Callable[[], None]) -> None:
@@ -303,10 +314,11 @@ class AgentLease:
             self._done = pb.WorkerMessage(done=done)
             self.done_at = time.monotonic()
         self.deliver(self._home.outgoing())
-        self._home.ended(self, text)
+        self._home.ended(self, self._shown(text))
 
     def _give_back(self, reason: str) -> None:
         """Not to be executed here; whoever revoked it knows that."""
+        reason = self._shown(reason)
         outgoing = self._home.outgoing()
         revoked = self.cancelled() and not self._gives_back
         if outgoing is not None and not revoked:
@@ -318,8 +330,7 @@ class AgentLease:
         """The sockets, and the file of the log once the store has what is in it."""
         store, path, log = self._tools.store, self.feed.path, self._log
         with contextlib.suppress(EnvironmentProblem, OSError):
-            if self._agents:
-                store.discard(self._agents)
+            store.discard(self._agents)
             if path:
                 store.submit(Batch()).add_done_callback(lambda _: store.discard(path, log))
 
@@ -334,10 +345,15 @@ class AgentLease:
         except EnvironmentProblem as problem:
             self._home.broken(problem)
 
-    def _send_sealed(self, sealed: pb.Sealed) -> None:
+    def _send_sealed(self, sealed: pb.Sealed) -> bool:
         outgoing = self._home.outgoing()
-        if outgoing is not None:
-            outgoing.put(pb.WorkerMessage(sealed=sealed))
+        return outgoing is not None and outgoing.put(pb.WorkerMessage(sealed=sealed))
+
+    def _room(self) -> bool:
+        until = time.monotonic() + ROOM_SECONDS
+        self._home.wait_for_stream(ROOM_SECONDS)
+        outgoing = self._home.outgoing()
+        return outgoing is not None and outgoing.wait_for_room(until - time.monotonic(), sealed=True)
 
 
 LOOK_SECONDS = 0.1

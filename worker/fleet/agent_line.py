@@ -35,21 +35,28 @@ MAX_SECRETS = 32 << 20
 
 
 class Given(NamedTuple):
-    """What a build gives a lease. secrets: id → value. proxies: variables that the command sees."""
+    """What a build gives a lease. secrets: id → value. proxies: variables that the command sees. agents: ids of those
+    that the command may ask."""
 
     secrets: dict[str, bytes]
     proxies: dict[str, str]
+    agents: tuple[str, ...] = ()
 
 
 class WorkerLine:
     """Threads may call all methods at the same time. seal_key: to be signed, and shown to the build."""
 
-    def __init__(self, lease: str, send: Callable[[pb.Sealed], None]) -> None:
-        """send: without waiting."""
+    def __init__(
+        self, lease: str, action: tuple[str, str], send: Callable[[pb.Sealed], bool], room: Callable[[], bool]
+    ) -> None:
+        """action: its namespace and key. send: without waiting; whether it is on its way. room: waits until something
+        can be sent, and says whether."""
         self._lease = lease
+        self._action = action
         self._seal = LeaseSeal(lease)
         self.seal_key = self._seal.public_key
         self._send = send
+        self._room = room
         self._lock = threading.Lock()
         self._sealing = threading.Lock()
         self._received = bytearray()
@@ -96,11 +103,15 @@ class WorkerLine:
             self._received.clear()
         try:
             values = json.loads(data)
-            secrets, proxies = values["secrets"].items(), values["proxies"]
+            secrets, proxies, agents = values["secrets"].items(), values["proxies"], values["agents"]
             found = {str(name): base64.b64decode(value, validate=True) for name, value in secrets}
-            return Given(found, checked_proxies(proxies))
+            given = Given(found, checked_proxies(proxies), tuple(map(str, agents)))
+            action = values["namespace"], values["key"]
         except (ValueError, LookupError, TypeError, AttributeError, binascii.Error):
             raise CorruptBlob("the secrets of the build did not come as they should") from None  # I4: not shown
+        if action != self._action:
+            raise CorruptBlob("the secrets of the build are for another action")
+        return given
 
     # agents
 
@@ -146,14 +157,19 @@ class WorkerLine:
                 threading.Thread(target=target, args=arguments, name="ssh-agent", daemon=True).start()
 
     def _pump_out(self, channel: str, connection: socket.socket, _: queue.Queue[bytes | None]) -> None:
-        """What ssh says goes to the build."""
-        with contextlib.suppress(OSError):
-            while data := connection.recv(CHUNK):
-                try:
-                    with self._sealing:  # in the order in which they are sealed
-                        self._send(self._seal.seal(channel, data))
-                except CorruptBlob:
-                    break
+        """What ssh says goes to the build; when something of it is lost, the connection ends."""
+        whole = False
+        with contextlib.suppress(OSError, CorruptBlob):
+            while self._room():
+                data = connection.recv(CHUNK)
+                whole = not data
+                with self._sealing:  # in the order in which they are sealed
+                    if whole or channel not in self._connections or not self._send(self._seal.seal(channel, data)):
+                        break
+        if not whole:
+            self._drop(channel)
+        if not self._closed:
+            self._room()  # the end is for a new stream, if the old one broke
         self._send(pb.Sealed(lease=self._lease, channel=channel, end=True))
 
     def _pump_in(self, channel: str, connection: socket.socket, incoming: queue.Queue[bytes | None]) -> None:
@@ -175,18 +191,23 @@ class WorkerLine:
         with contextlib.suppress(queue.Full):
             incoming.put_nowait(None)
 
+    def hang_up(self) -> None:
+        """What was on its way is lost, and with it all connections; the step may make new ones."""
+        with self._lock:
+            channels = list(self._connections)
+        for channel in channels:
+            self._drop(channel)
+
     def close(self) -> None:
         """The lease is over: nothing of it stays in memory."""
         with self._lock:
             self._closed = True
-            channels = list(self._connections)
             self._received.clear()
         for listener in self._listeners:
             with contextlib.suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)
             listener.close()
-        for channel in channels:
-            self._drop(channel)
+        self.hang_up()
         for directory in self._directories:
             os.close(directory)
         self._directories.clear()

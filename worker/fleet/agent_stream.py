@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from buildgraph.v1 import fleet_pb2 as pb
 from buildgraph.v1 import fleet_pb2_grpc
 
+from cache.errors import RemoteError
 from worker.fleet.agent_outgoing import Outgoing
 
 if TYPE_CHECKING:
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
 VERSION = 1
 WELCOME_SECONDS = 20.0
 """For the scheduler to answer the hello; then the stream is given up."""
+
+
+class Newer(RemoteError):
+    """The scheduler says what cannot be understood here."""
+
+    def __init__(self, version: int) -> None:
+        text = f"the scheduler speaks version {version} of the fleet's protocol, and this worker knows only {VERSION}"
+        super().__init__(text, hint="install a newer buildgraph on this machine")
 
 
 class Welcome(NamedTuple):
@@ -57,7 +66,7 @@ class AgentStream:
         self._call: grpc.Call | None = None
 
     def run(self) -> None:
-        """Until it ends well. Raises grpc.RpcError."""
+        """Until it ends well. Raises grpc.RpcError, Newer."""
         outgoing = self.outgoing
         outgoing.put(pb.WorkerMessage(hello=self._listener.hello()))
         stub = fleet_pb2_grpc.FleetWorkersStub(self._caller.channel)
@@ -81,6 +90,8 @@ class AgentStream:
         listener, kind = self._listener, message.WhichOneof("message")
         if kind == "welcome":
             said = message.welcome
+            if said.version > VERSION:
+                raise Newer(said.version)
             self.welcome = Welcome(min(max(said.renew_seconds, 0.1), 60.0), tuple(said.lost), said.shares_mounts)
             listener.welcomed(self.welcome, self.outgoing)
         elif kind == "lease":

@@ -35,10 +35,12 @@ def isolated(action: Action, namespace: str) -> Action:
 
 
 def without_secrets(secrets: Mapping[str, bytes]) -> Callable[[str], str]:
-    """Takes the values of secrets out of a text."""
-    values = [value.decode("utf-8", "surrogateescape").strip() for value in secrets.values()]
-    long = sorted((value for value in values if len(value) >= REDACT_FROM), key=len, reverse=True)
+    """Takes the values of secrets, and each of their lines, out of a text; also where it was made with `repr`."""
+    values = [value.decode("utf-8", "surrogateescape") for value in secrets.values()]
+    lines = {line.strip() for value in values for line in (value, *value.splitlines())}
+    plain = {line for line in lines if len(line) >= REDACT_FROM}
+    long = plain | {repr(line)[1:-1] for line in plain}
     if not long:
         return str
-    pattern = re.compile("|".join(map(re.escape, long)))
+    pattern = re.compile("|".join(map(re.escape, sorted(long, key=len, reverse=True))))
     return lambda text: pattern.sub("[secret]", text)

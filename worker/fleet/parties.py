@@ -117,9 +117,9 @@ class ActionParty:
 @dataclass(slots=True, eq=False)
 class LeaseParty:
     """serving: the build whose sealed messages go to the worker, and which gets the worker's; None if there is none.
-    started: what the worker said of it; None if it has not. earlier: it is from before this start of the service, and
-    may have begun long ago. reasons: by build, why it started there. outcome: what builds get if the result is taken.
-    broken: channels of sealed messages of which one was lost.
+    started: what the worker said of it; None if it has not. begun_by: by which stream it said so last. earlier: it is
+    from before this start of the service, and may have begun long ago. reasons: by build, why it started there.
+    outcome: what builds get if the result is taken. broken: channels of sealed messages of which one was lost.
     """
 
     id: str
@@ -128,6 +128,7 @@ class LeaseParty:
     log: LogBuffer
     serving: str | None = None
     started: pb.WorkerMessage.LeaseStarted | None = None
+    begun_by: WorkerParty | None = None
     earlier: bool = False
     reasons: dict[str, str] = field(default_factory=dict)
     outcome: pb.ActionDone | None = None

@@ -13,6 +13,8 @@ from worker.fleet.mount_layer import layer_message
 from worker.fleet.signed_texts import mount_text, outcome_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cache.digest import Digest
     from cache.errors import BuildgraphError
     from cache.result import Layer, Result
@@ -39,20 +41,22 @@ class Publishing:
         outcome.result.ParseFromString(encode_result(result))
         return self._signed(namespace, key, outcome)
 
-    def failure(self, namespace: str, key: str, failed: CommandFailed) -> pb.Outcome:
-        """Of a command that failed or took too long; with its log. Raises RemoteTrouble, StoreProblem."""
+    def failure(self, namespace: str, key: str, failed: CommandFailed, shown: Callable[[str], str]) -> pb.Outcome:
+        """Of a command that failed or took too long; with its log. shown: takes secrets out of a text. Raises
+        RemoteTrouble, StoreProblem."""
         self._put(namespace, (failed.log,))
         late = isinstance(failed, TimedOut)
         failure = pb.Failure(
             kind="timeout" if late else "command", exit_status=failed.exit_status,
-            seconds=failed.seconds if isinstance(failed, TimedOut) else 0.0, message=_text(failed.message),
-            hint=_text(failed.hint), tail=map(_text, failed.tail), log="" if failed.log is None else str(failed.log),
+            seconds=failed.seconds if isinstance(failed, TimedOut) else 0.0, message=_text(shown(failed.message)),
+            hint=_text(shown(failed.hint)), tail=[_text(shown(line)) for line in failed.tail],
+            log="" if failed.log is None else str(failed.log),
         )  # fmt: skip
         return self._signed(namespace, key, pb.Outcome(failure=failure))
 
-    def definition(self, namespace: str, key: str, error: BuildgraphError) -> pb.Outcome:
-        """Of an action that asks for what cannot be."""
-        failure = pb.Failure(kind="definition", message=_text(error.message), hint=_text(error.hint))
+    def definition(self, namespace: str, key: str, error: BuildgraphError, shown: Callable[[str], str]) -> pb.Outcome:
+        """Of an action that asks for what cannot be. shown: as of `failure`."""
+        failure = pb.Failure(kind="definition", message=_text(shown(error.message)), hint=_text(shown(error.hint)))
         return self._signed(namespace, key, pb.Outcome(failure=failure))
 
     def mount(self, namespace: str, cache: str, layer: Layer, made_at: float) -> pb.MountSnapshot:

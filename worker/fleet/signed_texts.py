@@ -12,8 +12,10 @@ def hello_text(name: str, incarnation: str) -> tuple[str, ...]:
     return "buildgraph.v1 hello", name, incarnation
 
 
-def lease_text(lease: str, seal_key: bytes) -> tuple[str, ...]:
-    return "buildgraph.v1 lease", lease, seal_key.hex()
+def lease_text(namespace: str, key: str, lease: str, seal_key: bytes) -> tuple[str, ...]:
+    """key: of the action. Without it a server could show a build that wants one action the lease of another, and what
+    the build seals for it would come to that other one's command."""
+    return "buildgraph.v1 lease", namespace, key, lease, seal_key.hex()
 
 
 def mount_text(namespace: str, snapshot: pb.MountSnapshot) -> tuple[str, ...]:

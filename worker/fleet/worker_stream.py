@@ -216,18 +216,24 @@ class WorkerStream:
 
     def _started(self, party: WorkerParty, started: pb.WorkerMessage.LeaseStarted) -> None:
         desk = self._desk
-        text = lease_text(started.lease, started.seal_key)
-        signed = len(started.seal_key) == 32 and verify(party.hello.key, started.signature, text)
         with desk.lock:
             lease = desk.leases.get(started.lease)
-            if lease is None or lease.worker != party.name or desk.workers.get(party.name) is not party:
+        if lease is None:
+            return
+        text = lease_text(lease.action.namespace, lease.action.key, started.lease, started.seal_key)
+        signed = len(started.seal_key) == 32 and verify(party.hello.key, started.signature, text)
+        with desk.lock:
+            same = desk.leases.get(started.lease) is lease and desk.workers.get(party.name) is party
+            if not same or lease.worker != party.name:
                 return
             if not signed:
                 self._give_back(lease, "the start of the lease is not signed by the worker's key")
                 self._outbox.put(revoke(lease.id, "its start is not signed by the worker's key"))
                 return
-            if lease.started is None:
-                lease.started = started
+            if lease.started is None or lease.begun_by is not party:
+                # By another stream than before: what builds sealed may be lost with that one, and comes again.
+                lease.started, lease.begun_by = lease.started or started, party
+                lease.broken.clear()
                 desk.say_started(lease)
 
     def _log(self, party: WorkerParty, log: pb.WorkerMessage.LeaseLog) -> None:
