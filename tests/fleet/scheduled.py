@@ -306,6 +306,12 @@ class Worker(Stream):
         self.done(lease, self.outcome(lease, failure=failure))
 
 
+def held(lease: pb.SchedulerMessage.Lease, seconds: float = 4.0, **changed: Any) -> pb.WorkerMessage.HeldLease:
+    """What a worker says that goes on with a lease which it was given."""
+    fields = {"lease": lease.lease, "instance_name": lease.instance_name, "key": lease.action.key, "proof": lease.proof}
+    return pb.WorkerMessage.HeldLease(seconds=seconds, **(fields | changed))
+
+
 def key(number: int) -> str:
     return blake3(b"%d" % number).hexdigest()
 

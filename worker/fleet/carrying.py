@@ -68,6 +68,7 @@ class Carrying:
                     action=execute.order,
                     text=execute.text,
                     mounts=mounts,
+                    proof=desk.proofs.of(lease.id, action.namespace, action.key, worker.hello.key),
                 )
             )
         )

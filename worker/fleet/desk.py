@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from worker.fleet.commands import Command
     from worker.fleet.events import Event
+    from worker.fleet.lease_proofs import LeaseProofs
     from worker.fleet.log_buffer import LogSpace
     from worker.fleet.mount_shelf import MountShelf
     from worker.fleet.parties import BuildParty, WorkerParty
@@ -44,7 +45,9 @@ class Say(Protocol):
 class Desk:
     """`lock` is held by whoever calls a method or looks at what is here. Nothing behind it waits for anybody."""
 
-    def __init__(self, say: Say, space: LogSpace, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, say: Say, space: LogSpace, proofs: LeaseProofs, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """clock: seconds, never back."""
         self.lock = threading.Lock()
         self.say = say
@@ -67,6 +70,8 @@ class Desk:
         self.changes = 0
         """Grows with everything that people may want to see."""
         self.closed = False
+        self.proofs = proofs
+        """That workers were given their leases."""
         self.mounts: MountShelf | None = None
         """Snapshots of cache mounts; None if workers keep theirs for themselves."""
         self.seconds: Callable[[float], None] = lambda _: None

@@ -37,14 +37,26 @@ MAX_NAMES = 64
 """Labels, platforms, features, secrets of one message."""
 MAX_NAME = 300
 """Characters of each of them."""
+MAX_PROOF = 64
+"""Bytes of a lease's proof that are looked at; one has 32."""
 MAX_RETRY = 100
 _KEY = re.compile(r"[0-9a-f]{64}")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _WORKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
+class HeldLease(NamedTuple):
+    """A lease that a worker says it holds. seconds: so far. proof: of `LeaseProofs`, if it is one."""
+
+    lease: str
+    namespace: str
+    key: str
+    seconds: float
+    proof: bytes
+
+
 class Hello(NamedTuple):
-    """A worker's first words. layers: diff_ids. leases: (lease, namespace, key, seconds so far)."""
+    """A worker's first words. layers: diff_ids."""
 
     name: str
     program: str
@@ -57,7 +69,7 @@ class Hello(NamedTuple):
     key: bytes
     incarnation: str
     cordoned: bool
-    leases: tuple[tuple[str, str, str, float], ...]
+    leases: tuple[HeldLease, ...]
 
 
 class Execute(NamedTuple):
@@ -106,7 +118,8 @@ def checked_hello(message: pb.WorkerMessage.Hello) -> Hello:
     leases = []
     for each in message.leases:
         _check_seconds(each.seconds)
-        leases.append((_name(each.lease), checked_namespace(each.instance_name), checked_key(each.key), each.seconds))
+        namespace, key = checked_namespace(each.instance_name), checked_key(each.key)
+        leases.append(HeldLease(_name(each.lease), namespace, key, each.seconds, each.proof[:MAX_PROOF]))
     return Hello(
         message.name, message.program[:MAX_NAME], message.slots, message.memory, _names(message.platforms),
         _labels(message.labels), frozenset(map(_name, message.layers)), frozenset(map(_name, message.caches)),

@@ -14,6 +14,7 @@ from cache.server.refusal import answered, answered_stream
 from worker.fleet.build_stream import BuildStream
 from worker.fleet.desk import Desk
 from worker.fleet.gate import Gate
+from worker.fleet.lease_proofs import LeaseProofs
 from worker.fleet.log_buffer import LogSpace
 from worker.fleet.mount_shelf import MountShelf
 from worker.fleet.results import Results
@@ -75,7 +76,8 @@ class FleetService:
     def add(self, server: grpc.Server, core: Core) -> None:
         """Raises StoreProblem."""
         store = core.shelf.store
-        self.desk = Desk(self._say, LogSpace(os.path.dirname(store.scratch("log"))), self._clock)
+        space = LogSpace(os.path.dirname(store.scratch("log")))
+        self.desk = Desk(self._say, space, LeaseProofs.kept_in(store), self._clock)
         self.desk.mounts = MountShelf(core) if self._shares_mounts else None
         self._gate = Gate(core.guard)
         results = Results(core)

@@ -105,7 +105,7 @@ class WorkerStream:
                 desk.follow(WorkerDrains(desk.now(), hello.name))
             # What the scheduler does not hold to be this worker's comes as Revoke, too, but welcome comes first.
             ended = {each.lease for each in commands if isinstance(each, Refuse | Revoke)}
-            lost = [name for name, *_ in hello.leases if name not in held or name in ended]
+            lost = [each.lease for each in hello.leases if each.lease not in held or each.lease in ended]
             welcome = pb.SchedulerMessage.Welcome(
                 version=VERSION, lease_seconds=LEASE_SECONDS, renew_seconds=RENEW_SECONDS, lost=lost,
                 shares_mounts=desk.mounts is not None,
@@ -132,14 +132,16 @@ class WorkerStream:
         return old
 
     def _held(self, party: WorkerParty) -> dict[str, tuple[LeaseParty, float]]:
-        """Leases that the worker says it holds and may hold, and since when; those of an earlier start are new here."""
+        """Leases that the worker says it holds and may hold, and since when; those of an earlier start, which it proves
+        to have been given, are new here."""
         desk = self._desk
         held: dict[str, tuple[LeaseParty, float]] = {}
-        for name, namespace, key, seconds in party.hello.leases:
+        for name, namespace, key, seconds, proof in party.hello.leases:
             if not may_take(party.caller, namespace):
                 continue
             lease = desk.leases.get(name)
-            if lease is None and not name.startswith(f"{desk.boot}."):
+            earlier = lease is None and not name.startswith(f"{desk.boot}.")
+            if earlier and desk.proofs.holds(proof, name, namespace, key, party.hello.key):
                 action = id_for_held(desk, namespace, key, party.hello)
                 lease = desk.lease(name, desk.action(namespace, key, action), party.name)
                 lease.earlier = True
