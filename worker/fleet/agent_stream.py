@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 WELCOME_SECONDS = 20.0
-"""For the scheduler to answer the hello; then the stream is given up."""
+"""For the scheduler to send its challenge and to answer the hello; then the stream is given up."""
 
 
 class Welcome(NamedTuple):
@@ -32,7 +32,7 @@ class Welcome(NamedTuple):
 class Listener(Protocol):
     """What is done with what the scheduler says; from the thread of `run`, one call at a time."""
 
-    def hello(self) -> pb.WorkerMessage.Hello: ...
+    def hello(self, nonce: bytes) -> pb.WorkerMessage.Hello: ...
 
     def welcomed(self, welcome: Welcome, outgoing: Outgoing) -> None: ...
 
@@ -53,13 +53,13 @@ class AgentStream:
         self._listener = listener
         self.outgoing = Outgoing()
         self.welcome: Welcome | None = None
+        self._greeted = False
         self._began = time.monotonic()
         self._call: grpc.Call | None = None
 
     def run(self) -> None:
         """Until it ends well. Raises grpc.RpcError."""
         outgoing = self.outgoing
-        outgoing.put(pb.WorkerMessage(hello=self._listener.hello()))
         stub = fleet_pb2_grpc.FleetWorkersStub(self._caller.channel)
         self._began = time.monotonic()
         call = stub.Work(iter(outgoing), metadata=self._caller.metadata)
@@ -71,6 +71,12 @@ class AgentStream:
             outgoing.end()
             call.cancel()
 
+    def _greet(self, nonce: bytes) -> None:
+        """Nothing else goes out before it: others get `outgoing` with the welcome. One challenge a stream."""
+        if not self._greeted:
+            self._greeted = True
+            self.outgoing.put(pb.WorkerMessage(hello=self._listener.hello(nonce)))
+
     def look(self, now: float) -> None:
         """Give it up if nobody answers. now: as time.monotonic."""
         call = self._call
@@ -79,7 +85,9 @@ class AgentStream:
 
     def _take(self, message: pb.SchedulerMessage) -> None:
         listener, kind = self._listener, message.WhichOneof("message")
-        if kind == "welcome":
+        if kind == "challenge":
+            self._greet(message.challenge.nonce)
+        elif kind == "welcome":
             said = message.welcome
             self.welcome = Welcome(min(max(said.renew_seconds, 0.1), 60.0), tuple(said.lost), said.shares_mounts)
             listener.welcomed(self.welcome, self.outgoing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
     from worker.fleet.settling import Settling
 
 
+NONCE_BYTES = 32
+"""Of a challenge: nobody ever gets the same one twice."""
+
+
 class WorkerStream:
     """`run` answers; a thread of its own reads."""
 
@@ -51,18 +56,14 @@ class WorkerStream:
     def run(self, requests: Iterator[pb.WorkerMessage]) -> Iterator[pb.SchedulerMessage]:
         """Raises Refused."""
         caller = self._gate.admit_worker(self._context)
-        first = next(requests, None)
-        if first is None or not first.HasField("hello"):
-            raise invalid("the first message of a worker is its hello")
-        hello = checked_hello(first.hello)
-        if not verify(hello.key, first.hello.signature, hello_text(hello.name, hello.incarnation)):
-            raise _denied("the hello is not signed by the key that it shows")
-
         def still(now: Caller) -> None:
             if changed(caller, now, self._namespaces()):
                 raise Refused(grpc.StatusCode.ABORTED, "the rights of the worker's token have changed; join again")
 
         with self._gate.enter("worker", caller), self._gate.opened(self._context, self._outbox, still):
+            nonce = secrets.token_bytes(NONCE_BYTES)
+            yield pb.SchedulerMessage(challenge=pb.SchedulerMessage.Challenge(nonce=nonce))
+            hello = _hello(next(requests, None), nonce)
             party = self._join(caller, hello)
             reader = threading.Thread(target=self._read, args=(party, requests), name="worker-reader", daemon=True)
             reader.start()
@@ -256,6 +257,16 @@ class WorkerStream:
             desk.handle(WorkerLeft(desk.now(), party.name))
             desk.changes += 1
         desk.say("worker left", worker=party.name, held=len(held), text="" if self._ends_well else "its stream broke")
+
+
+def _hello(first: pb.WorkerMessage | None, nonce: bytes) -> Hello:
+    """Raises Refused."""
+    if first is None or not first.HasField("hello"):
+        raise invalid("the first message of a worker is its hello")
+    hello = checked_hello(first.hello)
+    if not verify(hello.key, first.hello.signature, hello_text(nonce, hello.name, hello.incarnation)):
+        raise _denied("the hello is not signed, for this stream's challenge, by the key that it shows")
+    return hello
 
 
 def revoke(lease: str, why: str) -> pb.SchedulerMessage:
