@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 RECENT = 2_000
 RECENT_SECONDS = 5.0
 """Results that are remembered, and how long, for builds that looked into the cache just before they came."""
+RECENT_BYTES = 32 << 20
+"""Of all of them; most have less than a kilobyte."""
 
 
 class Say(Protocol):
@@ -63,6 +65,7 @@ class Desk:
         """What actions are called, by id, for questions about them later."""
         self._recent: OrderedDict[str, tuple[float, pb.ActionDone]] = OrderedDict()
         """The latest results by action's id, and when they came."""
+        self._recent_bytes = 0
         self.bodies = 0
         """Bytes of all bodies."""
         self.cordoned: set[str] = set()
@@ -184,10 +187,12 @@ class Desk:
 
     def remember(self, action: str, done: pb.ActionDone) -> None:
         """A result was settled."""
+        _, before = self._recent.pop(action, (0.0, None))
         self._recent[action] = self.now(), done
-        self._recent.move_to_end(action)
-        if len(self._recent) > RECENT:
-            self._recent.popitem(last=False)
+        self._recent_bytes += done.ByteSize() - (0 if before is None else before.ByteSize())
+        while len(self._recent) > RECENT or self._recent_bytes > RECENT_BYTES:
+            _, (_, oldest) = self._recent.popitem(last=False)
+            self._recent_bytes -= oldest.ByteSize()
 
     def just_made(self, action: str) -> pb.ActionDone | None:
         """The result of an action that ended a moment ago; later the cache knows better whether its blobs are there."""

@@ -17,14 +17,14 @@ from worker.fleet.commands import Refuse, Revoke
 from worker.fleet.events import Held, Renewed, WorkerDrains, WorkerJoined, WorkerLayers, WorkerLeft
 from worker.fleet.gate import end_by
 from worker.fleet.identity import fingerprint, verify
-from worker.fleet.incoming import check_sealed, checked_hello
-from worker.fleet.limits import LEASE_SECONDS, MAX_LAYERS, MAX_TEXT, RENEW_SECONDS
+from worker.fleet.incoming import check_said, checked_hello
+from worker.fleet.limits import LEASE_SECONDS, MAX_TEXT, RENEW_SECONDS
 from worker.fleet.mount_taking import take_mount
 from worker.fleet.outbox import Outbox
 from worker.fleet.parties import WorkerParty
 from worker.fleet.relay import from_worker
 from worker.fleet.rights import WorkerLabels, changed, may_take
-from worker.fleet.service_limits import MAX_LOG_PIECE, VERSION
+from worker.fleet.service_limits import VERSION
 from worker.fleet.signed_texts import hello_text, lease_text
 
 if TYPE_CHECKING:
@@ -170,6 +170,7 @@ class WorkerStream:
             end_by(self._outbox, self._context, error)
 
     def _take(self, party: WorkerParty, request: pb.WorkerMessage) -> None:
+        check_said(request)
         desk, kind = self._desk, request.WhichOneof("message")
         if kind == "log":
             self._log(party, request.log)
@@ -180,8 +181,6 @@ class WorkerStream:
         if kind == "mount":
             take_mount(desk, party, request.mount)
             return
-        if kind == "sealed":
-            check_sealed(request.sealed)
         if kind == "started":
             self._started(party, request.started)
             return
@@ -198,8 +197,6 @@ class WorkerStream:
                     self._give_back(lease, request.given_back.reason[:MAX_TEXT])
             elif kind == "held":
                 held = request.held
-                if len(held.added) + len(held.removed) + len(held.caches) > MAX_LAYERS:
-                    raise invalid("a worker says more layers than one can have")
                 caches = frozenset(held.caches) or None
                 event = WorkerLayers(desk.now(), party.name, frozenset(held.added), frozenset(held.removed), caches)
                 desk.handle(event)
@@ -208,8 +205,6 @@ class WorkerStream:
                 desk.changes += 1
                 desk.say("worker drains", worker=party.name)
                 desk.handle(WorkerDrains(desk.now(), party.name))
-            elif kind == "hello":
-                raise invalid("the worker has said hello already")
 
     def _give_back(self, lease: LeaseParty, why: str) -> None:
         desk = self._desk
@@ -234,8 +229,6 @@ class WorkerStream:
                 desk.say_started(lease)
 
     def _log(self, party: WorkerParty, log: pb.WorkerMessage.LeaseLog) -> None:
-        if len(log.data) > MAX_LOG_PIECE or not 0 <= log.offset < 1 << 50:
-            raise invalid(f"a piece of a log has at most {MAX_LOG_PIECE} bytes, and stands somewhere")
         with self._desk.lock:
             lease = self._desk.leases.get(log.lease)
             if lease is None or lease.worker != party.name:
