@@ -1,7 +1,8 @@
-"""What workers may say, and how much of it is kept."""
+"""What workers and builds may say, and how much of it is kept."""
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from pathlib import Path
@@ -15,11 +16,14 @@ from buildgraph.v1 import fleet_pb2 as pb
 from scheduled import Scheduled, key
 
 from worker.fleet.desk import RECENT_BYTES
-from worker.fleet.incoming import MAX_HELD, MAX_OUTCOME
+from worker.fleet.incoming import MAX_HELD, MAX_OUTCOME, Execute, checked_execute
+from worker.fleet.service_limits import MAX_BODIES
 
 K = key(1)
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 LONG = "x" * 4_000
+FOREIGN = b"\xa2\x06" + b"\x80\x89\x7a" + b"u" * 2_000_000
+"""A field with the number 100, which nobody knows."""
 
 
 def renewal(*leases: str) -> pb.WorkerMessage:
@@ -86,3 +90,57 @@ def test_results_that_are_remembered_for_a_moment_have_a_bound_in_bytes(fleet: S
         kept = [done for number in range(200) if (done := desk.just_made(f"{number}")) is not None]
         assert len(kept) == RECENT_BYTES // 1_000_000 - (RECENT_BYTES % 1_000_000 < 30_000)
         assert desk.just_made("99") is not None
+
+
+# what waits
+
+
+def memory() -> int:
+    """Bytes of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def received(order: pb.ActionOrder, needs: pb.Needs, around: bytes = b"", within: bytes = b"") -> Execute:
+    """As it comes over the wire, with what a stranger adds to the message or to the order."""
+    foreign = pb.ActionOrder.FromString(order.SerializeToString() + within)
+    request = pb.BuildRequest(execute=pb.ExecuteAction(action=foreign, needs=needs))
+    return checked_execute(pb.BuildRequest.FromString(request.SerializeToString() + around).execute)
+
+
+@pytest.mark.parametrize("where", ["around", "within"])
+def test_an_order_keeps_nothing_of_the_message_that_it_came_in(where: str) -> None:
+    before, kept = memory(), []
+    for number in range(40):
+        kept.append(received(pb.ActionOrder(key=key(number), body=b"b"), pb.Needs(), **{where: FOREIGN}))
+        gc.collect()
+    assert memory() - before < 20_000_000, "of 80 MB that came"
+    assert all(each.size < 300 and each.order.body == b"b" for each in kept)
+
+
+def test_all_that_is_kept_of_an_action_counts() -> None:
+    layers = [pb.LayerNeed(diff_id=f"sha256:{key(number)}", size=number) for number in range(2_000)]
+    plain = received(pb.ActionOrder(key=K, body=b"b"), pb.Needs())
+    with_layers = received(pb.ActionOrder(key=K, body=b"b"), pb.Needs(layers=layers))
+    with_proxies = received(pb.ActionOrder(key=K, body=b"b", proxies={"http_proxy": "p" * 1_000}), pb.Needs())
+    assert with_layers.size > plain.size + 2_000 * 200
+    assert with_proxies.size > plain.size + 1_000
+
+
+def test_a_build_that_waits_with_too_much_makes_the_rest_itself(fleet: Scheduled) -> None:
+    build = fleet.build()
+    build.execute(key(0))
+    build.take("queued")
+    desk = fleet.service.desk
+    one = desk.bodies
+    with desk.lock:
+        desk.bodies = MAX_BODIES - 100_000
+    layers = [pb.LayerNeed(diff_id=f"sha256:{key(number)}") for number in range(1_000)]
+    build.execute(K, needs={"layers": layers})
+    assert build.take("declined").reason == "too much waits already"
+    build.execute(key(2))
+    build.take("queued", key=key(2))
+    with desk.lock:
+        desk.bodies -= MAX_BODIES - 100_000 - one
+    for number in (0, 2):
+        build.send(cancel=key(number))
+    fleet.wait_for(lambda: desk.bodies == 0)

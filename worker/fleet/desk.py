@@ -67,7 +67,7 @@ class Desk:
         """The latest results by action's id, and when they came."""
         self._recent_bytes = 0
         self.bodies = 0
-        """Bytes of all bodies."""
+        """Bytes that all that is wanted takes."""
         self.cordoned: set[str] = set()
         """Names of workers that somebody said shall take nothing new, whenever they join."""
         self.changes = 0

@@ -34,6 +34,8 @@ MAX_SECONDS = 1e7
 """Four months."""
 MAX_INPUTS = 2_000
 """Layers that one action needs: overlayfs takes 500, and there are bind mounts."""
+LAYER_BYTES = 200
+"""Memory that each of them takes beside its bytes in the message, as Python's objects."""
 MAX_CACHES = 10_000
 """Ids of cache mounts of one worker."""
 MAX_NAMES = 64
@@ -78,13 +80,15 @@ class Hello(NamedTuple):
 
 
 class Execute(NamedTuple):
-    """A wanted action, as its build says it. text: for people. anew: what others have made of it does not do."""
+    """A wanted action, as its build says it. text: for people. anew: what others have made of it does not do. size:
+    bytes that it takes as long as it waits. order: nothing of the message that it came in but itself."""
 
     order: pb.ActionOrder
     needs: Needs
     text: str
     node: str
     anew: bool
+    size: int
 
     @property
     def has_secrets(self) -> bool:
@@ -134,7 +138,8 @@ def checked_hello(message: pb.WorkerMessage.Hello) -> Hello:
 
 def checked_execute(message: pb.ExecuteAction) -> Execute:
     """Raises Refused."""
-    order, needs = message.action, message.needs
+    message.DiscardUnknownFields()
+    order, needs = _alone(message.action), message.needs
     checked_key(order.key)
     if not 0 < len(order.body) <= MAX_BODY:
         raise invalid(f"the body of an action has 1 to {MAX_BODY} bytes")
@@ -159,7 +164,15 @@ def checked_execute(message: pb.ExecuteAction) -> Execute:
         _labels(needs.labels),
         _keys(needs.workers),
     )
-    return Execute(order, wanted, message.text[:MAX_TEXT], message.node[:MAX_NAME], message.anew)
+    size = message.ByteSize() + LAYER_BYTES * len(wanted.layers)
+    return Execute(order, wanted, message.text[:MAX_TEXT], message.node[:MAX_NAME], message.anew, size)
+
+
+def _alone(order: pb.ActionOrder) -> pb.ActionOrder:
+    """A copy: a part of a message keeps all of the message in memory."""
+    copy = type(order)()
+    copy.CopyFrom(order)
+    return copy
 
 
 def check_said(message: pb.WorkerMessage) -> None:

@@ -97,7 +97,7 @@ class WorkerParty:
 @dataclass(slots=True, eq=False)
 class ActionParty:
     """builds: that want it, in order, and how each said it. leases: by their ids, the first given first. shown: the
-    lease whose log is followed. reason: why it waits. size: bytes of the bodies, one of each build."""
+    lease whose log is followed. reason: why it waits. size: bytes of what each build said of it."""
 
     id: str
     namespace: str

@@ -225,7 +225,10 @@ class WorkerStream:
                 self._outbox.put(revoke(lease.id, "its start is not signed by the worker's key"))
                 return
             if lease.started is None:
-                lease.started = started
+                # A part of a message keeps all of the message in memory.
+                lease.started = pb.WorkerMessage.LeaseStarted(
+                    lease=lease.id, seal_key=started.seal_key, signature=started.signature
+                )
                 desk.say_started(lease)
 
     def _log(self, party: WorkerParty, log: pb.WorkerMessage.LeaseLog) -> None:
