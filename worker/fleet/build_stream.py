@@ -211,8 +211,7 @@ def cancel(desk: Desk, party: BuildParty, name: str) -> None:
     """The build does not want an action any more. The desk's lock is held."""
     action = _let_go(desk, party, name)
     desk.handle(Unwanted(desk.now(), party.id, name))
-    if action is not None and not action.builds:
-        desk.drop_action(action)
+    _go_on(desk, action)
     party.finish_if_done()
 
 
@@ -222,8 +221,7 @@ def close(desk: Desk, party: BuildParty) -> None:
     desk.builds.pop(party.id, None)
     desk.handle(BuildClosed(desk.now(), party.id))
     for action in actions:
-        if action is not None and not action.builds:
-            desk.drop_action(action)
+        _go_on(desk, action)
     desk.changes += 1
 
 
@@ -242,5 +240,19 @@ def _let_go(desk: Desk, party: BuildParty, name: str) -> ActionParty | None:
     desk.bodies -= execute.size
     for lease in action.leases.values():
         if lease.serving == party.id:
+            # What was sealed is sealed by this build's key, so that no other can send the rest. Once all secrets were
+            # sent on, and without an agent, there is no rest; had it been lost, the worker would soon give it back.
             lease.serving = None
+            lease.unserved = execute.has_secrets and (bool(execute.order.agents) or not lease.given)
     return action
+
+
+def _go_on(desk: Desk, action: ActionParty | None) -> None:
+    """Without a build that has let go, as the scheduler knows by now."""
+    if action is None:
+        return
+    if not action.builds:
+        desk.drop_action(action)
+        return
+    for lease in [each for each in action.leases.values() if each.unserved]:
+        desk.unserve(lease)

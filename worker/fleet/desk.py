@@ -12,7 +12,7 @@ import grpc
 
 from cache.server.refusal import Refused
 from worker.fleet.carrying import Carrying
-from worker.fleet.events import GaveBack
+from worker.fleet.events import GaveBack, Unserved
 from worker.fleet.log_buffer import LogBuffer
 from worker.fleet.parties import ActionParty, LeaseParty
 from worker.fleet.rights import may_take
@@ -156,6 +156,11 @@ class Desk:
         """Its worker will not end it: the action goes elsewhere."""
         self.drop_lease(lease)
         self.handle(GaveBack(self.now(), lease.worker, lease.id, why))
+
+    def unserve(self, lease: LeaseParty) -> None:
+        """The build that was to send what is secret for it has gone: it begins again for those that are left."""
+        self.drop_lease(lease)
+        self.handle(Unserved(self.now(), lease.worker, lease.id))
 
     def say_started(self, lease: LeaseParty) -> None:
         """To all builds that want its action."""
