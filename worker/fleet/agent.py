@@ -155,7 +155,8 @@ class Agent:
             platforms=offer.platforms, features=offer.features, labels=offer.labels,
             layers=self._tools.hot.diff_ids()[:MOST_TOLD], caches=caches, key=identity.public,
             signature=identity.sign(hello_text(nonce, offer.name, self._incarnation)), leases=leases,
-            cordoned=offer.cordoned, incarnation=self._incarnation,
+            # Once it is welcomed the scheduler keeps it, and somebody may have said otherwise since.
+            cordoned=offer.cordoned and not self._joined, incarnation=self._incarnation,
         )  # fmt: skip
 
     def welcomed(self, welcome: Welcome, outgoing: Outgoing) -> None:

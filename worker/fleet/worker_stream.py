@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cache.server.access import Caller
+    from worker.fleet.cordons import Cordons
     from worker.fleet.desk import Desk
     from worker.fleet.gate import Gate
     from worker.fleet.incoming import Hello
@@ -45,10 +46,13 @@ NONCE_BYTES = 32
 class WorkerStream:
     """`run` answers; a thread of its own reads."""
 
-    def __init__(self, desk: Desk, settling: Settling, gate: Gate, context: grpc.ServicerContext) -> None:
+    def __init__(
+        self, desk: Desk, settling: Settling, gate: Gate, cordons: Cordons, context: grpc.ServicerContext
+    ) -> None:
         self._desk = desk
         self._settling = settling
         self._gate = gate
+        self._cordons = cordons
         self._context = context
         self._outbox: Outbox[pb.SchedulerMessage] = Outbox()
         self._ends_well = False
@@ -68,6 +72,7 @@ class WorkerStream:
             reader = threading.Thread(target=self._read, args=(party, requests), name="worker-reader", daemon=True)
             reader.start()
             try:
+                self._cordons.keep()  # before the welcome, after which the worker does not say any more that it is
                 while (message := self._outbox.take()) is not None:
                     yield message
             finally:
@@ -91,6 +96,8 @@ class WorkerStream:
                 party.cordoned, party.joined, party.draining = old.cordoned, old.joined, old.draining
                 party.mounts = old.mounts
             else:
+                if hello.cordoned:
+                    self._cordons.note(hello.name)
                 party.cordoned = hello.cordoned or hello.name in desk.cordoned
             desk.workers[hello.name] = party
             held = self._held(party)
