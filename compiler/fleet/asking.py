@@ -107,7 +107,8 @@ def state_json(state: fleet_pb2.FleetState) -> dict[str, Any]:
             {
                 "name": each.name, "state": each.state, "version": each.version, "slots": each.slots,
                 "busy": each.busy, "memory": each.memory, "platforms": list(each.platforms),
-                "labels": dict(sorted(each.labels.items())), "done": each.done, "failed": each.failed,
+                "features": list(each.features), "labels": dict(sorted(each.labels.items())),
+                "done": each.done, "failed": each.failed,
                 "since": round(each.since, 3), "warm": round(each.warm, 4),
                 "key": fingerprint(each.key) if each.key else "",
             }

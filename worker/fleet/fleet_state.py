@@ -56,7 +56,7 @@ class StateMaker:
         state = pb.WorkerState(
             name=party.name, version=hello.program, slots=hello.slots, memory=hello.memory,
             platforms=sorted(hello.platforms), labels=hello.labels, state=_state(party, view), since=party.joined,
-            key=hello.key,
+            key=hello.key, features=sorted(hello.features),
         )  # fmt: skip
         if view is not None:
             state.busy, state.done, state.failed, state.warm = view.busy, view.done, view.failed, view.warm

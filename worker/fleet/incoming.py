@@ -70,6 +70,7 @@ class Hello(NamedTuple):
     slots: int
     memory: int
     platforms: frozenset[str]
+    features: frozenset[str]
     labels: Mapping[str, str]
     layers: frozenset[str]
     caches: frozenset[str]
@@ -131,8 +132,8 @@ def checked_hello(message: pb.WorkerMessage.Hello) -> Hello:
         leases.append(HeldLease(_name(each.lease), namespace, key, each.seconds, each.proof[:MAX_PROOF]))
     return Hello(
         message.name, message.program[:MAX_NAME], message.slots, message.memory, _names(message.platforms),
-        _labels(message.labels), frozenset(map(_name, message.layers)), frozenset(map(_name, message.caches)),
-        message.key, message.incarnation, message.cordoned, tuple(leases),
+        _names(message.features), _labels(message.labels), frozenset(map(_name, message.layers)),
+        frozenset(map(_name, message.caches)), message.key, message.incarnation, message.cordoned, tuple(leases),
     )  # fmt: skip
 
 
