@@ -117,6 +117,8 @@ def state_json(state: fleet_pb2.FleetState) -> dict[str, Any]:
         "running": [_action(each) for each in state.running],
         "queued": [_action(each) for each in state.queued],
         "queue_length": state.queue_length,
+        "lookups": state.lookups,
+        "hits": state.hits,
         "builds": [
             {
                 "build": each.build, "person": each.person, "project": each.project, "running": each.running,

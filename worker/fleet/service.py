@@ -83,7 +83,7 @@ class FleetService:
         self._gate = Gate(core.guard)
         results = Results(core)
         cordons = Cordons(self.desk, store)
-        self._watching = Watching(self.desk, self._gate, cordons)
+        self._watching = Watching(self.desk, self._gate, cordons, core.meter)
         self._ticking = Ticking(self.desk, self._gate, self._away_seconds)
         fleet = _Fleet(self.desk, results, self._gate, self._watching)
         fleet_pb2_grpc.add_FleetServicer_to_server(fleet, server)

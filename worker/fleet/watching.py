@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     import grpc
 
+    from cache.server.lookups import Lookups
     from worker.fleet.cordons import Cordons
     from worker.fleet.desk import Desk
     from worker.fleet.gate import Gate
@@ -36,10 +37,11 @@ SHORTEST = 6
 class Watching:
     """May be used by several threads at once."""
 
-    def __init__(self, desk: Desk, gate: Gate, cordons: Cordons) -> None:
+    def __init__(self, desk: Desk, gate: Gate, cordons: Cordons, lookups: Lookups) -> None:
         self._desk = desk
         self._gate = gate
         self._cordons = cordons
+        self._lookups = lookups
         self._lock = threading.Lock()
         self._state: StateMaker | None = None
 
@@ -52,12 +54,12 @@ class Watching:
             self._gate.admit_watcher(context)
 
         with self._gate.enter("watcher", caller), self._gate.opened(context, outbox, still):
-            seen = -1
+            seen: tuple[int, ...] = ()
             while outbox.ended is None:
-                state = self._now()
-                if state.changes != seen:
-                    seen = state.changes
-                    yield state.message(caller)
+                state, asked = self._now(), self._asked(caller)
+                if (state.changes, *asked) != seen:
+                    seen = state.changes, *asked
+                    yield state.message(caller, *asked)
                 if once:
                     return
                 outbox.wait_for_end(WATCH_SECONDS)
@@ -66,7 +68,12 @@ class Watching:
 
     def state(self, sees: Callable[[str], bool]) -> pb.FleetState:
         """The fleet now. sees: whether what is done in a namespace is to be shown."""
-        return self._now().message(Caller("page", lambda scope, name: scope == "read" and sees(name)))
+        caller = Caller("page", lambda scope, name: scope == "read" and sees(name))
+        return self._now().message(caller, *self._asked(caller))
+
+    def _asked(self, caller: Caller) -> tuple[int, int]:
+        """Results that were asked for, and found, since the server started, as far as it is the caller's business."""
+        return self._lookups.seen(lambda namespace: caller.may("read", namespace))
 
     def _now(self) -> StateMaker:
         """One view for all who look within a moment."""
