@@ -245,7 +245,11 @@ class Scheduler:
         action = lease.action
         reason = book.note(action, Why.UNSERVED, member)
         book.revoke(lease, reason)
-        if not action.leases:
+        if action.leases:
+            return
+        if not action.builds:
+            book.forget(action)
+        else:
             action.patience, action.since = None, book.now
             book.tell(action, "again", "", reason)
             book.enqueue(action)
