@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -61,10 +60,16 @@ class Arrival(grpc.ServerInterceptor):
 
     def _stream(self, method: str, inner: Callable[[Iterator[Any], grpc.ServicerContext], Any]) -> Any:
         def behaviour(requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
-            first = self._first(method, requests, context)
-            return inner(iter(()) if first is None else itertools.chain((first,), requests), context)
+            return inner(self._awaited(method, requests, context), context)
 
         return behaviour
+
+    def _awaited(self, method: str, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        """From when the first one is asked for: a service may have something to say before."""
+        first = self._first(method, requests, context)
+        if first is not None:
+            yield first
+            yield from requests
 
     def _first(self, method: str, requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
         self._watchdog.awaiting(context)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from cache.server.access import Guard
     from cache.server.chunk_index import ChunkIndex
-    from cache.server.meter import Meter
+    from cache.server.lookups import Lookups
     from cache.server.shelf import Shelf
     from cache.server.uploads import Uploads
     from cache.server.watchdog import Watchdog
@@ -20,5 +20,5 @@ class Core(NamedTuple):
     chunks: ChunkIndex
     uploads: Uploads
     guard: Guard
-    meter: Meter
+    meter: Lookups
     watchdog: Watchdog

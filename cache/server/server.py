@@ -26,6 +26,7 @@ from cache.server.content_addressable import ContentAddressableStorage
 from cache.server.core import Core
 from cache.server.door import Door
 from cache.server.limits import HANDSHAKE_SECONDS, IDLE_SECONDS, MAX_CALLS, MAX_MESSAGE, THREADS
+from cache.server.lookups import Lookups
 from cache.server.meter import NoMeter
 from cache.server.shelf import Shelf
 from cache.server.team import Team
@@ -114,7 +115,7 @@ class Server:
         shelf = Shelf(store, guard.take_over)
         uploads = Uploads(shelf)
         watchdog = Watchdog(idle_seconds, uploads.sweep)
-        self.core = Core(shelf, ChunkIndex(shelf), uploads, guard, meter or NoMeter(), watchdog)
+        self.core = Core(shelf, ChunkIndex(shelf), uploads, guard, Lookups(meter or NoMeter()), watchdog)
         self._further = further
         self._pool = futures.ThreadPoolExecutor(THREADS, thread_name_prefix="grpc")
         door = Door(guard, turned_away, further.pools if further else None)

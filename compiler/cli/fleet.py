@@ -142,11 +142,14 @@ def _draw(text: str) -> None:
 
 def _text(state: Mapping[str, Any]) -> str:
     workers = state["workers"]
+    waits = f"{state['queue_length']} actions wait"
+    if state["lookups"]:
+        waits += f"; {state['hits']} of {state['lookups']} results were found in the cache"
     if not workers:
-        return f"no workers; {state['queue_length']} actions wait\nstart one with `buildgraph worker --join URL`\n"
+        return f"no workers; {waits}\nstart one with `buildgraph worker --join URL`\n"
     busy, slots = (sum(each[name] for each in workers) for name in ("busy", "slots"))
     count = f"{len(workers)} {'worker' if len(workers) == 1 else 'workers'}"
-    parts = [f"{count}, {busy} of {slots} slots busy, {state['queue_length']} actions wait\n"]
+    parts = [f"{count}, {busy} of {slots} slots busy, {waits}\n"]
     rows = [["WORKER", "STATE", "BUSY", "MEMORY", "PLATFORMS", "DONE", "FAILED", "WARM", "SINCE", "KEY"]]
     for each in workers:
         rows.append([

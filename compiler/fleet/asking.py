@@ -107,7 +107,8 @@ def state_json(state: fleet_pb2.FleetState) -> dict[str, Any]:
             {
                 "name": each.name, "state": each.state, "version": each.version, "slots": each.slots,
                 "busy": each.busy, "memory": each.memory, "platforms": list(each.platforms),
-                "labels": dict(sorted(each.labels.items())), "done": each.done, "failed": each.failed,
+                "features": list(each.features), "labels": dict(sorted(each.labels.items())),
+                "done": each.done, "failed": each.failed,
                 "since": round(each.since, 3), "warm": round(each.warm, 4),
                 "key": fingerprint(each.key) if each.key else "",
             }
@@ -116,6 +117,8 @@ def state_json(state: fleet_pb2.FleetState) -> dict[str, Any]:
         "running": [_action(each) for each in state.running],
         "queued": [_action(each) for each in state.queued],
         "queue_length": state.queue_length,
+        "lookups": state.lookups,
+        "hits": state.hits,
         "builds": [
             {
                 "build": each.build, "person": each.person, "project": each.project, "running": each.running,

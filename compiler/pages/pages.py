@@ -42,7 +42,7 @@ MOST_STEPS = 2000
 """Steps that a build's page lists."""
 SHOWN_ROWS = 100
 """Workers, and actions that run or wait, that the first page lists."""
-NO_FLEET = {"workers": (), "running": (), "queued": (), "queue_length": 0, "builds": ()}
+NO_FLEET = {"workers": (), "running": (), "queued": (), "queue_length": 0, "lookups": 0, "hits": 0, "builds": ()}
 """For those who may read nothing here: they may not ask for the workers otherwise, either."""
 MOST_EXPLAINED = 200
 EXPLAIN_SECONDS = 2.0

@@ -135,7 +135,7 @@ class Scheduled:
 class Stream:
     """One end of a stream: a thread puts what comes into a queue; what it ended with comes last."""
 
-    def __init__(self, method: Any, who: str, first: Any) -> None:
+    def __init__(self, method: Any, who: str, first: Any = None) -> None:
         self.requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._came: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._kept: list[Any] = []
@@ -143,7 +143,8 @@ class Stream:
         self.ended = threading.Event()
         self.slow = threading.Event()
         self.slow.set()
-        self.requests.put(first)
+        if first is not None:
+            self.requests.put(first)
         self.call = method(iter(self.requests.get, None), metadata=[("name", who)])
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -239,14 +240,25 @@ class Worker(Stream):
     def __init__(self, channel: grpc.Channel, name: str, who: str, identity: Identity, **options: Any) -> None:
         self.name, self.who, self.identity = name, who, identity
         self.incarnation = options.pop("incarnation", secrets.token_hex(8))
-        signature = options.pop("signature", None) or identity.sign(("buildgraph.v1 hello", name, self.incarnation))
-        hello = pb.WorkerMessage.Hello(
+        self._cas = remote_execution_pb2_grpc.ContentAddressableStorageStub(channel)
+        super().__init__(fleet_pb2_grpc.FleetWorkersStub(channel).Work, who)
+        self.nonce = self._challenged()
+        parts = ("buildgraph.v1 hello", self.nonce.hex(), name, self.incarnation)
+        signature = options.pop("signature", None) or identity.sign(parts)
+        self.hello = pb.WorkerMessage.Hello(
             version=1, name=name, program="1.2.3", slots=options.pop("slots", 1), memory=1 << 30,
             platforms=options.pop("platforms", ("linux/amd64",)), key=identity.public, signature=signature,
             incarnation=self.incarnation, **options,
         )  # fmt: skip
-        self._cas = remote_execution_pb2_grpc.ContentAddressableStorageStub(channel)
-        super().__init__(fleet_pb2_grpc.FleetWorkersStub(channel).Work, who, pb.WorkerMessage(hello=hello))
+        self.send(hello=self.hello)
+
+    def _challenged(self) -> bytes:
+        """The nonce; none if it may not even say hello."""
+        try:
+            return bytes(self.take("challenge").nonce)
+        except AssertionError:
+            assert self.error is not None
+            return b""
 
     def joined(self) -> Worker:
         self.welcome = self.take("welcome")
@@ -305,6 +317,12 @@ class Worker(Stream):
     def fail(self, lease: Any, **fields: Any) -> None:
         failure = pb.Failure(kind="command", exit_status=3, message="the command ended with exit code 3", tail=["oh"], **fields)
         self.done(lease, self.outcome(lease, failure=failure))
+
+
+def held(lease: pb.SchedulerMessage.Lease, seconds: float = 4.0, **changed: Any) -> pb.WorkerMessage.HeldLease:
+    """What a worker says that goes on with a lease which it was given."""
+    fields = {"lease": lease.lease, "instance_name": lease.instance_name, "key": lease.action.key, "proof": lease.proof}
+    return pb.WorkerMessage.HeldLease(seconds=seconds, **(fields | changed))
 
 
 def key(number: int) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from buildgraph.v1 import fleet_pb2 as pb
-from scheduled import SECONDS, Scheduled, key
+from scheduled import SECONDS, Scheduled, held, key
 
 K = key(1)
 
@@ -98,8 +98,7 @@ def test_after_a_restart_it_begins_again_and_what_runs_still_is_nothing_but_a_re
     build.execute(K, anew=True)
     lease = worker.lease()
     fleet.again()
-    held = pb.WorkerMessage.HeldLease(lease=lease.lease, key=K, seconds=4.0)
-    worker = fleet.worker(slots=2, incarnation=worker.incarnation, leases=[held]).joined()
+    worker = fleet.worker(slots=2, incarnation=worker.incarnation, leases=[held(lease)]).joined()
     assert not worker.welcome.lost
     build, plain = fleet.build(name="b1"), fleet.build("bob")
     build.execute(K, anew=True)

@@ -8,32 +8,32 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from buildgraph.v1 import fleet_pb2 as pb
-from scheduled import Scheduled, key
+from scheduled import Scheduled, held, key
 
 K = key(1)
-
-
-def held(key: str) -> pb.WorkerMessage.HeldLease:
-    return pb.WorkerMessage.HeldLease(lease="from-before", key=key, seconds=4.0)
 
 
 def test_what_ends_later_on_another_worker_takes_nothing_from_those_who_come_after(fleet: Scheduled) -> None:
     """Two workers had it, as it was late; one build heard of the first result, and then the server started again."""
     first = fleet.worker().joined()
     build = fleet.build()
-    build.execute(K)
+    build.execute(K, seconds=1.0)
     lease = first.lease()
+    second = fleet.worker("w2").joined()
+    fleet.clock.ahead += 12
+    first.send(renewal=pb.WorkerMessage.Renewal(leases=[lease.lease]))
+    other = second.lease()
     outcome = first.outcome(lease)
     first.done(lease, outcome)
     assert build.take("done").outcome == outcome
     fleet.again()
-    second = fleet.worker("w2", leases=[held(K)]).joined()
+    second = fleet.worker("w2", leases=[held(other)]).joined()
+    assert not second.welcome.lost
     waiting = fleet.build("bob")
     waiting.execute(K)
-    lease.lease = "from-before"
-    later = second.outcome(lease)
+    later = second.outcome(other)
     assert later != outcome
-    second.done(lease, later)
+    second.done(other, later)
     assert second.take("settled")
     assert waiting.take("done").outcome == outcome
     late = fleet.build()

@@ -13,12 +13,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import grpc
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from cluster import BASE, Cluster
 from scheduled import key
+
+from compiler.fleet.asking import state_json
 
 if TYPE_CHECKING:
 
@@ -79,6 +82,14 @@ def test_whoever_looks_later_sees_later_times(fleet: Scheduled) -> None:
     assert second.at - first.at > 1.4
     assert second.running[0].seconds - first.running[0].seconds > 1.4
     assert second.queued[0].seconds - first.queued[0].seconds > 1.4
+
+
+def test_what_a_worker_can_do_is_told_to_programs(fleet: Scheduled) -> None:
+    fleet.worker(features=["rootless", "crun"]).joined()
+    state = fleet.state()
+    assert list(state.workers[0].features) == ["crun", "rootless"]
+    assert state_json(state)["workers"][0]["features"] == ["crun", "rootless"]
+    assert fleet.worker("w2", features=map(str, range(100))).failure()[0] is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_help_shows_only_what_means_something(tmp_path: Path) -> None:

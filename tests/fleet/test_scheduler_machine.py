@@ -21,6 +21,7 @@ from worker.fleet.events import (
     Held,
     Renewed,
     Tick,
+    Unserved,
     Unwanted,
     Wanted,
     WorkerDrains,
@@ -271,6 +272,16 @@ class Fleet(RuleBasedStateMachine):
                 self.ended.add(lease)
                 self.tried.add((worker, action))
                 self.say(GaveBack(self.now, worker, lease, "full"))
+
+    @rule(data=st.data())
+    def unserve(self, data: st.DataObject) -> None:
+        """Its worker may be away, and hears of it when it comes back."""
+        if self.given:
+            lease = data.draw(st.sampled_from(sorted(self.given)))
+            worker, _ = self.given[lease]
+            self.counted.discard(lease)
+            self.ended.add(lease)
+            self.say(Unserved(self.now, worker, lease))
 
     @rule(worker=workers)
     def renew(self, worker: str) -> None:

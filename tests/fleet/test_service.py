@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import grpc
 import pytest
 from buildgraph.v1 import fleet_pb2 as pb
-from scheduled import Scheduled, key
+from scheduled import Scheduled, held, key
 
 K = key(1)
 
@@ -329,8 +329,7 @@ def test_a_scheduler_that_restarts_hears_all_from_its_workers_and_builds(fleet: 
     fleet.again()
     assert worker.failure()[0] is grpc.StatusCode.UNAVAILABLE
     assert build.failure()[0] is grpc.StatusCode.UNAVAILABLE
-    held = pb.WorkerMessage.HeldLease(lease=lease.lease, key=K, seconds=4.0)
-    worker = fleet.worker(slots=2, incarnation=worker.incarnation, leases=[held]).joined()
+    worker = fleet.worker(slots=2, incarnation=worker.incarnation, leases=[held(lease)]).joined()
     assert not worker.welcome.lost
     worker.log(lease.lease, b"later\n", 100)
     build = fleet.build(name="b1")
@@ -368,8 +367,7 @@ def test_a_lease_that_is_said_to_be_held_and_is_not_is_lost(fleet: Scheduled) ->
     build = fleet.build()
     build.execute(K)
     lease = other.lease()
-    held = [pb.WorkerMessage.HeldLease(lease=lease.lease, key=K, seconds=1.0)]
-    thief = fleet.worker("thief", leases=held).joined()
+    thief = fleet.worker("thief", leases=[held(lease)]).joined()
     assert list(thief.welcome.lost) == [lease.lease]
     thief.done(lease)
     assert not thief.take("settled").taken

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import grpc
 from buildgraph.v1 import fleet_pb2 as pb
-from scheduled import Scheduled, key
+from scheduled import Scheduled, held, key
 
 K = key(1)
 
@@ -81,8 +81,7 @@ def test_a_worker_that_comes_back_goes_on_with_what_only_it_may_make(fleet: Sche
     build = fleet.build()
     build.execute(K, needs={"workers": [worker.identity.public]})
     lease = worker.lease()
-    held = [pb.WorkerMessage.HeldLease(lease=lease.lease, key=K, seconds=1.0)]
-    again = fleet.worker(identity=worker.identity, leases=held).joined()
+    again = fleet.worker(identity=worker.identity, leases=[held(lease)]).joined()
     assert list(again.welcome.lost) == []
     again.done(lease)
     assert build.take("done").worker == "w1"
@@ -134,14 +133,13 @@ def test_after_a_restart_what_a_trusted_worker_executes_goes_on(fleet: Scheduled
     fleet.build(name="one").execute(K, needs=needs)
     lease = worker.lease()
     fleet.again()
-    held = [pb.WorkerMessage.HeldLease(lease=lease.lease, key=K, seconds=1.0)]
     if first == "worker":
-        again = fleet.worker(identity=worker.identity, leases=held).joined()
+        again = fleet.worker(identity=worker.identity, leases=[held(lease)]).joined()
     build = fleet.build(name="one")
     build.execute(K, needs=needs)
     if first == "build":
         build.take("queued")
-        again = fleet.worker(identity=worker.identity, leases=held).joined()
+        again = fleet.worker(identity=worker.identity, leases=[held(lease)]).joined()
     build.take("opened")
     other = fleet.build(name="one")  # its stream broke, too
     other.execute(K, needs=needs)
@@ -156,8 +154,7 @@ def test_after_a_restart_what_another_worker_executes_is_not_for_a_build_that_do
     fleet.build().execute(K)
     lease = one.lease()
     fleet.again()
-    held = [pb.WorkerMessage.HeldLease(lease=lease.lease, key=K, seconds=1.0)]
-    fleet.worker("w1", identity=one.identity, leases=held).joined()
+    fleet.worker("w1", identity=one.identity, leases=[held(lease)]).joined()
     two = fleet.worker("w2").joined()
     fleet.build().execute(K, needs={"workers": [two.identity.public]})
     assert two.lease().action.key == K

@@ -140,7 +140,7 @@ def test_evil_workers_and_actions_stay_texts_of_the_page() -> None:
         "done": 1, "failed": 0, "since": 1.0, "layer_bytes": 0, "warm": 0.5, "key": EVIL,
     }  # fmt: skip
     going = {"build": EVIL, "person": EVIL, "project": EVIL, "running": 1, "queued": 1, "done": 0, "since": 1.0}
-    fleet = aged({"at": 1.0, "workers": [worker], "running": [action], "queued": [action], "queue_length": 300, "builds": [going]}, 2.0)
+    fleet = aged({"at": 1.0, "workers": [worker], "running": [action], "queued": [action], "queue_length": 300, "lookups": 150, "hits": 120, "builds": [going]}, 2.0)
     html = render(
         "first.html", now=2.0, fleet=fleet, fleet_picture=safe(fleet_picture(fleet)), shown=100, hours="", days="", hour_chart="", day_chart="",
         builds=[], looked_at=0, slow=[], projects=[], namespaces=[], several=False, percent=None,
@@ -149,6 +149,7 @@ def test_evil_workers_and_actions_stay_texts_of_the_page() -> None:
     assert "<img" not in html
     assert "\x1b" not in html
     assert html.count("&lt;script&gt;alert(1)") > 10, "it is shown as what it is"
+    assert "300 actions wait; 120 of 150 results were found in the cache" in html
     assert "… and 299 more, also of namespaces that you may not read." in html
 
 

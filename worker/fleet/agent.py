@@ -151,7 +151,7 @@ class Agent:
     def _is_stopping(self) -> bool:
         return self._stopping
 
-    def hello(self) -> pb.WorkerMessage.Hello:
+    def hello(self, nonce: bytes) -> pb.WorkerMessage.Hello:
         offer, identity = self._offer, self._tools.identity
         with self._lock:
             leases = [lease.held() for lease in self._leases.values()]
@@ -160,8 +160,9 @@ class Agent:
             version=VERSION, name=offer.name, program=offer.program, slots=offer.slots, memory=offer.memory,
             platforms=offer.platforms, features=offer.features, labels=offer.labels,
             layers=self._tools.hot.diff_ids()[:MOST_TOLD], caches=caches, key=identity.public,
-            signature=identity.sign(hello_text(offer.name, self._incarnation)), leases=leases, cordoned=offer.cordoned,
-            incarnation=self._incarnation,
+            signature=identity.sign(hello_text(nonce, offer.name, self._incarnation)), leases=leases,
+            # Once it is welcomed the scheduler keeps it, and somebody may have said otherwise since.
+            cordoned=offer.cordoned and not self._joined, incarnation=self._incarnation,
         )  # fmt: skip
 
     def welcomed(self, welcome: Welcome, outgoing: Outgoing) -> None:

@@ -109,6 +109,7 @@ class AgentLease:
         self.done_at: float | None = None
         self.feed = LogFeed(order.lease)
         self._order = order.action
+        self._proof = order.proof
         self._mounts = tuple(order.mounts)
         self._tools = tools
         self._home = home
@@ -148,8 +149,9 @@ class AgentLease:
     def held(self) -> pb.WorkerMessage.HeldLease:
         """For whoever has lost track of it."""
         return pb.WorkerMessage.HeldLease(
-            lease=self.id, instance_name=self.namespace, key=self.key, seconds=time.monotonic() - self.began
-        )
+            lease=self.id, instance_name=self.namespace, key=self.key, seconds=time.monotonic() - self.began,
+            proof=self._proof,
+        )  # fmt: skip
 
     def take(self, sealed: pb.Sealed) -> None:
         """What the build sealed for it."""

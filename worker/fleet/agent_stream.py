@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 WELCOME_SECONDS = 20.0
-"""For the scheduler to answer the hello; then the stream is given up."""
+"""For the scheduler to send its challenge and to answer the hello; then the stream is given up."""
 
 
 class Newer(RemoteError):
@@ -41,7 +41,7 @@ class Welcome(NamedTuple):
 class Listener(Protocol):
     """What is done with what the scheduler says; from the thread of `run`, one call at a time."""
 
-    def hello(self) -> pb.WorkerMessage.Hello: ...
+    def hello(self, nonce: bytes) -> pb.WorkerMessage.Hello: ...
 
     def welcomed(self, welcome: Welcome, outgoing: Outgoing) -> None: ...
 
@@ -62,13 +62,13 @@ class AgentStream:
         self._listener = listener
         self.outgoing = Outgoing()
         self.welcome: Welcome | None = None
+        self._greeted = False
         self._began = time.monotonic()
         self._call: grpc.Call | None = None
 
     def run(self) -> None:
         """Until it ends well. Raises grpc.RpcError, Newer."""
         outgoing = self.outgoing
-        outgoing.put(pb.WorkerMessage(hello=self._listener.hello()))
         stub = fleet_pb2_grpc.FleetWorkersStub(self._caller.channel)
         self._began = time.monotonic()
         call = stub.Work(iter(outgoing), metadata=self._caller.metadata)
@@ -80,6 +80,12 @@ class AgentStream:
             outgoing.end()
             call.cancel()
 
+    def _greet(self, nonce: bytes) -> None:
+        """Nothing else goes out before it: others get `outgoing` with the welcome. One challenge a stream."""
+        if not self._greeted:
+            self._greeted = True
+            self.outgoing.put(pb.WorkerMessage(hello=self._listener.hello(nonce)))
+
     def look(self, now: float) -> None:
         """Give it up if nobody answers. now: as time.monotonic."""
         call = self._call
@@ -88,7 +94,9 @@ class AgentStream:
 
     def _take(self, message: pb.SchedulerMessage) -> None:
         listener, kind = self._listener, message.WhichOneof("message")
-        if kind == "welcome":
+        if kind == "challenge":
+            self._greet(message.challenge.nonce)
+        elif kind == "welcome":
             said = message.welcome
             if said.version > VERSION:
                 raise Newer(said.version)

@@ -51,10 +51,7 @@ class BuildStream:
 
     def run(self, requests: Iterator[pb.BuildRequest]) -> Iterator[pb.BuildEvent]:
         """Raises Refused."""
-        first = next(requests, None)
-        if first is None or not first.HasField("open"):
-            raise invalid("the first message of a build opens it")
-        name, namespace, project = checked_build(first.open)
+        name, namespace, project = _opening(next(requests, None))
         caller = self._gate.admit_build(self._context, namespace)
         still = functools.partial(check_build, namespace=namespace)
         with self._gate.enter("build", caller), self._gate.opened(self._context, self._outbox, still):
@@ -150,7 +147,7 @@ class BuildStream:
                 self._want(party, name, execute)
 
     def _want(self, party: BuildParty, name: str, execute: Execute) -> None:
-        desk, size = self._desk, len(execute.order.body)
+        desk, size = self._desk, execute.size
         reason = ""
         if len(party.wants) >= MAX_WANTED_PER_BUILD:
             reason = "its build wants too many actions already"
@@ -203,12 +200,18 @@ class BuildStream:
                 desk.changes += 1
 
 
+def _opening(first: pb.BuildRequest | None) -> tuple[str, str, str]:
+    """(build, namespace, project). Raises Refused."""
+    if first is None or not first.HasField("open"):
+        raise invalid("the first message of a build opens it")
+    return checked_build(first.open)
+
+
 def cancel(desk: Desk, party: BuildParty, name: str) -> None:
     """The build does not want an action any more. The desk's lock is held."""
     action = _let_go(desk, party, name)
     desk.handle(Unwanted(desk.now(), party.id, name))
-    if action is not None and not action.builds:
-        desk.drop_action(action)
+    _go_on(desk, action)
     party.finish_if_done()
 
 
@@ -218,8 +221,7 @@ def close(desk: Desk, party: BuildParty) -> None:
     desk.builds.pop(party.id, None)
     desk.handle(BuildClosed(desk.now(), party.id))
     for action in actions:
-        if action is not None and not action.builds:
-            desk.drop_action(action)
+        _go_on(desk, action)
     desk.changes += 1
 
 
@@ -234,9 +236,23 @@ def _let_go(desk: Desk, party: BuildParty, name: str) -> ActionParty | None:
     if action is None or execute is None:
         return None
     party.outbox.drop(action.key)
-    action.size -= len(execute.order.body)
-    desk.bodies -= len(execute.order.body)
+    action.size -= execute.size
+    desk.bodies -= execute.size
     for lease in action.leases.values():
         if lease.serving == party.id:
+            # What was sealed is sealed by this build's key, so that no other can send the rest. Once all secrets were
+            # sent on, and without an agent, there is no rest; had it been lost, the worker would soon give it back.
             lease.serving = None
+            lease.unserved = execute.has_secrets and (bool(execute.order.agents) or not lease.given)
     return action
+
+
+def _go_on(desk: Desk, action: ActionParty | None) -> None:
+    """Without a build that has let go, as the scheduler knows by now."""
+    if action is None:
+        return
+    if not action.builds:
+        desk.drop_action(action)
+        return
+    for lease in [each for each in action.leases.values() if each.unserved]:
+        desk.unserve(lease)

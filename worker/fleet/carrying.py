@@ -68,6 +68,7 @@ class Carrying:
                     action=execute.order,
                     text=execute.text,
                     mounts=mounts,
+                    proof=desk.proofs.of(lease.id, action.namespace, action.key, worker.hello.key),
                 )
             )
         )
@@ -183,8 +184,8 @@ class Carrying:
         for name in command.builds:
             execute = action.builds.pop(name, None)
             if execute is not None:
-                action.size -= len(execute.order.body)
-                desk.bodies -= len(execute.order.body)
+                action.size -= execute.size
+                desk.bodies -= execute.size
             build = desk.builds.get(name)
             if build is not None:
                 build.settle(action.id, action.key, event)

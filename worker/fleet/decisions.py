@@ -37,6 +37,7 @@ class Why(Enum):
     EXPIRED = "the lease of {worker} expired"
     LOST = "{worker} came back without it"
     GAVE_BACK = "{worker} gave it back: {text}"
+    UNSERVED = "the build that sent its secrets to {worker} has ended, so it begins again with those of another"
     # Why no worker makes it.
     NO_WORKER = "there is no worker"
     PLATFORM = "no worker is for {platform}"

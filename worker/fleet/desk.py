@@ -12,7 +12,7 @@ import grpc
 
 from cache.server.refusal import Refused
 from worker.fleet.carrying import Carrying
-from worker.fleet.events import GaveBack
+from worker.fleet.events import GaveBack, Unserved
 from worker.fleet.log_buffer import LogBuffer
 from worker.fleet.parties import ActionParty, LeaseParty
 from worker.fleet.rights import may_take
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from worker.fleet.commands import Command
     from worker.fleet.events import Event
+    from worker.fleet.lease_proofs import LeaseProofs
     from worker.fleet.log_buffer import LogSpace
     from worker.fleet.mount_shelf import MountShelf
     from worker.fleet.parties import BuildParty, WorkerParty
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 RECENT = 2_000
 RECENT_SECONDS = 5.0
 """Results that are remembered, and how long, for builds that looked into the cache just before they came."""
+RECENT_BYTES = 32 << 20
+"""Of all of them; most have less than a kilobyte."""
 
 
 class Say(Protocol):
@@ -44,7 +47,9 @@ class Say(Protocol):
 class Desk:
     """`lock` is held by whoever calls a method or looks at what is here. Nothing behind it waits for anybody."""
 
-    def __init__(self, say: Say, space: LogSpace, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, say: Say, space: LogSpace, proofs: LeaseProofs, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """clock: seconds, never back."""
         self.lock = threading.Lock()
         self.say = say
@@ -60,13 +65,16 @@ class Desk:
         """What actions are called, by id, for questions about them later."""
         self._recent: OrderedDict[str, tuple[float, pb.ActionDone]] = OrderedDict()
         """The latest results by action's id, and when they came."""
+        self._recent_bytes = 0
         self.bodies = 0
-        """Bytes of all bodies."""
+        """Bytes that all that is wanted takes."""
         self.cordoned: set[str] = set()
         """Names of workers that somebody said shall take nothing new, whenever they join."""
         self.changes = 0
         """Grows with everything that people may want to see."""
         self.closed = False
+        self.proofs = proofs
+        """That workers were given their leases."""
         self.mounts: MountShelf | None = None
         """Snapshots of cache mounts; None if workers keep theirs for themselves."""
         self.seconds: Callable[[float], None] = lambda _: None
@@ -149,6 +157,11 @@ class Desk:
         self.drop_lease(lease)
         self.handle(GaveBack(self.now(), lease.worker, lease.id, why))
 
+    def unserve(self, lease: LeaseParty) -> None:
+        """The build that was to send what is secret for it has gone: it begins again for those that are left."""
+        self.drop_lease(lease)
+        self.handle(Unserved(self.now(), lease.worker, lease.id))
+
     def say_started(self, lease: LeaseParty) -> None:
         """To all builds that want its action."""
         for name in lease.action.builds:
@@ -179,10 +192,12 @@ class Desk:
 
     def remember(self, action: str, done: pb.ActionDone) -> None:
         """A result was settled."""
+        _, before = self._recent.pop(action, (0.0, None))
         self._recent[action] = self.now(), done
-        self._recent.move_to_end(action)
-        if len(self._recent) > RECENT:
-            self._recent.popitem(last=False)
+        self._recent_bytes += done.ByteSize() - (0 if before is None else before.ByteSize())
+        while len(self._recent) > RECENT or self._recent_bytes > RECENT_BYTES:
+            _, (_, oldest) = self._recent.popitem(last=False)
+            self._recent_bytes -= oldest.ByteSize()
 
     def just_made(self, action: str) -> pb.ActionDone | None:
         """The result of an action that ended a moment ago; later the cache knows better whether its blobs are there."""

@@ -129,6 +129,14 @@ class GaveBack(NamedTuple):
     why: str
 
 
+class Unserved(NamedTuple):
+    """The build that was to send what is secret for a lease has gone, and others want the action still."""
+
+    now: float
+    worker: str
+    lease: str
+
+
 class Tick(NamedTuple):
     """Time passes. Needed once a second or so: leases expire, waits end."""
 
@@ -148,5 +156,6 @@ Event = (
     | Renewed
     | Finished
     | GaveBack
+    | Unserved
     | Tick
 )

@@ -33,8 +33,9 @@ class StateMaker:
         self._texts = {action.id: action.text or desk.texts.get(action.id, "") for action in desk.actions.values()}
         self._projects = {build.id: build.project for build in desk.builds.values()}
 
-    def message(self, caller: Caller) -> pb.FleetState:
-        """Everybody sees all workers, and how much there is to do; what it is only those who may look there."""
+    def message(self, caller: Caller, lookups: int, hits: int) -> pb.FleetState:
+        """Everybody sees all workers, and how much there is to do; what it is only those who may look there. lookups:
+        results that were asked for where the caller may read; hits: how many of them were there."""
         view, now = self._view, time.time()
         passed = now - self._at
         builds = [each for each in view.builds if may_look(caller, _namespace_of(each.build))]
@@ -45,6 +46,8 @@ class StateMaker:
             queued=self._actions(caller, view.queued, passed),
             queue_length=view.queue_length,
             builds=[self._build(each) for each in builds[:SHOWN_BUILDS]],
+            lookups=lookups,
+            hits=hits,
         )
 
     def _worker_states(self) -> list[pb.WorkerState]:
@@ -56,7 +59,7 @@ class StateMaker:
         state = pb.WorkerState(
             name=party.name, version=hello.program, slots=hello.slots, memory=hello.memory,
             platforms=sorted(hello.platforms), labels=hello.labels, state=_state(party, view), since=party.joined,
-            key=hello.key,
+            key=hello.key, features=sorted(hello.features),
         )  # fmt: skip
         if view is not None:
             state.busy, state.done, state.failed, state.warm = view.busy, view.done, view.failed, view.warm

@@ -16,7 +16,7 @@ from worker.fleet.identity import KEY_BYTES
 from worker.fleet.limits import MAX_LAYERS, MAX_WORKERS
 from worker.fleet.needs import Needs
 from worker.fleet.rights import NAMESPACE
-from worker.fleet.service_limits import MAX_CHANNEL, MAX_SEALED_MESSAGE, MAX_TEXT, VERSION
+from worker.fleet.service_limits import MAX_CHANNEL, MAX_LOG_PIECE, MAX_SEALED_MESSAGE, MAX_TEXT, VERSION
 from worker.proxies import MAX_PROXY
 
 if TYPE_CHECKING:
@@ -25,49 +25,71 @@ if TYPE_CHECKING:
     from buildgraph.v1 import fleet_pb2 as pb
 
 MAX_SLOTS = 1024
+MAX_HELD = 2 * MAX_SLOTS + 2
+"""Leases that a worker says it holds: those that run, as many whose results wait to be taken, and two that a worker
+takes beyond that."""
 MAX_MEMORY = 1 << 50
 """Bytes of one machine, 1 PiB."""
 MAX_SECONDS = 1e7
 """Four months."""
 MAX_INPUTS = 2_000
 """Layers that one action needs: overlayfs takes 500, and there are bind mounts."""
+LAYER_BYTES = 200
+"""Memory that each of them takes beside its bytes in the message, as Python's objects."""
 MAX_CACHES = 10_000
 """Ids of cache mounts of one worker."""
 MAX_NAMES = 64
 """Labels, platforms, features, secrets of one message."""
 MAX_NAME = 300
 """Characters of each of them."""
+MAX_PROOF = 64
+"""Bytes of a lease's proof that are looked at; one has 32."""
+MAX_OUTCOME = 1 << 20
+"""Bytes of an outcome. The longest are failures with 20 lines of 8,000 characters."""
 MAX_RETRY = 100
 _KEY = re.compile(r"[0-9a-f]{64}")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _WORKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
+class HeldLease(NamedTuple):
+    """A lease that a worker says it holds. seconds: so far. proof: of `LeaseProofs`, if it is one."""
+
+    lease: str
+    namespace: str
+    key: str
+    seconds: float
+    proof: bytes
+
+
 class Hello(NamedTuple):
-    """A worker's first words. layers: diff_ids. leases: (lease, namespace, key, seconds so far)."""
+    """A worker's first words. layers: diff_ids."""
 
     name: str
     program: str
     slots: int
     memory: int
     platforms: frozenset[str]
+    features: frozenset[str]
     labels: Mapping[str, str]
     layers: frozenset[str]
     caches: frozenset[str]
     key: bytes
     incarnation: str
     cordoned: bool
-    leases: tuple[tuple[str, str, str, float], ...]
+    leases: tuple[HeldLease, ...]
 
 
 class Execute(NamedTuple):
-    """A wanted action, as its build says it. text: for people. anew: what others have made of it does not do."""
+    """A wanted action, as its build says it. text: for people. anew: what others have made of it does not do. size:
+    bytes that it takes as long as it waits. order: nothing of the message that it came in but itself."""
 
     order: pb.ActionOrder
     needs: Needs
     text: str
     node: str
     anew: bool
+    size: int
 
     @property
     def has_secrets(self) -> bool:
@@ -101,22 +123,24 @@ def checked_hello(message: pb.WorkerMessage.Hello) -> Hello:
         raise invalid(f"a worker has 1 to {MAX_SLOTS} slots, and as much memory as machines have")
     if len(message.key) != KEY_BYTES or not _ID.fullmatch(message.incarnation):
         raise invalid("a worker shows a key of 32 bytes, and says its incarnation")
-    if len(message.layers) > MAX_LAYERS or len(message.caches) > MAX_CACHES or len(message.leases) > 2 * MAX_SLOTS:
+    if len(message.layers) > MAX_LAYERS or len(message.caches) > MAX_CACHES or len(message.leases) > MAX_HELD:
         raise invalid("a worker says more layers, caches or leases than one can have")
     leases = []
     for each in message.leases:
         _check_seconds(each.seconds)
-        leases.append((_name(each.lease), checked_namespace(each.instance_name), checked_key(each.key), each.seconds))
+        namespace, key = checked_namespace(each.instance_name), checked_key(each.key)
+        leases.append(HeldLease(_name(each.lease), namespace, key, each.seconds, each.proof[:MAX_PROOF]))
     return Hello(
         message.name, message.program[:MAX_NAME], message.slots, message.memory, _names(message.platforms),
-        _labels(message.labels), frozenset(map(_name, message.layers)), frozenset(map(_name, message.caches)),
-        message.key, message.incarnation, message.cordoned, tuple(leases),
+        _names(message.features), _labels(message.labels), frozenset(map(_name, message.layers)),
+        frozenset(map(_name, message.caches)), message.key, message.incarnation, message.cordoned, tuple(leases),
     )  # fmt: skip
 
 
 def checked_execute(message: pb.ExecuteAction) -> Execute:
     """Raises Refused."""
-    order, needs = message.action, message.needs
+    message.DiscardUnknownFields()
+    order, needs = _alone(message.action), message.needs
     checked_key(order.key)
     if not 0 < len(order.body) <= MAX_BODY:
         raise invalid(f"the body of an action has 1 to {MAX_BODY} bytes")
@@ -141,7 +165,61 @@ def checked_execute(message: pb.ExecuteAction) -> Execute:
         _labels(needs.labels),
         _keys(needs.workers),
     )
-    return Execute(order, wanted, message.text[:MAX_TEXT], message.node[:MAX_NAME], message.anew)
+    size = message.ByteSize() + LAYER_BYTES * len(wanted.layers)
+    return Execute(order, wanted, message.text[:MAX_TEXT], message.node[:MAX_NAME], message.anew, size)
+
+
+def _alone(order: pb.ActionOrder) -> pb.ActionOrder:
+    """A copy: a part of a message keeps all of the message in memory."""
+    copy = type(order)()
+    copy.CopyFrom(order)
+    return copy
+
+
+def check_said(message: pb.WorkerMessage) -> None:
+    """What a worker says after its hello, whatever it is; before anybody waits for it. Raises Refused."""
+    match message.WhichOneof("message"):
+        case "started":
+            _name(message.started.lease)
+        case "log":
+            _check_log(message.log)
+        case "done":
+            _name(message.done.lease)
+            checked_namespace(message.done.instance_name)
+            checked_key(message.done.key)
+        case "given_back":
+            _name(message.given_back.lease)
+        case "renewal":
+            if len(message.renewal.leases) > MAX_HELD:
+                raise invalid(f"a worker renews at most {MAX_HELD} leases")
+            _check_names(message.renewal.leases)
+        case "held":
+            _check_held(message.held)
+        case "sealed":
+            check_sealed(message.sealed)
+        case "mount":
+            checked_namespace(message.mount.instance_name)
+        case "hello":
+            raise invalid("the worker has said hello already")
+
+
+def _check_log(message: pb.WorkerMessage.LeaseLog) -> None:
+    _name(message.lease)
+    if len(message.data) > MAX_LOG_PIECE or not 0 <= message.offset < 1 << 50:
+        raise invalid(f"a piece of a log has at most {MAX_LOG_PIECE} bytes, and stands somewhere")
+
+
+def _check_held(message: pb.WorkerMessage.LayersHeld) -> None:
+    if len(message.added) + len(message.removed) > MAX_LAYERS or len(message.caches) > MAX_CACHES:
+        raise invalid("a worker says more layers or caches than one can have")
+    for names in (message.added, message.removed, message.caches):
+        _check_names(names)
+
+
+def check_outcome(message: pb.Outcome) -> None:
+    """Raises Refused."""
+    if message.ByteSize() > MAX_OUTCOME:
+        raise invalid(f"an outcome has at most {MAX_OUTCOME} bytes")
 
 
 def check_sealed(message: pb.Sealed) -> None:
@@ -161,6 +239,11 @@ def _name(text: str) -> str:
     if not 0 < len(text) <= MAX_NAME:
         raise invalid(f"a name has 1 to {MAX_NAME} characters")
     return text
+
+
+def _check_names(texts: Iterable[str]) -> None:
+    for text in texts:
+        _name(text)
 
 
 def _names(texts: Iterable[str]) -> frozenset[str]:

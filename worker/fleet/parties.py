@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from worker.fleet.outbox import Outbox
 
 
+MAX_BROKEN = 1_000
+"""Channels of one lease that are known to have lost something; with so many of them none is opened any more. A step has
+32 connections to agents at once."""
 MAX_MOUNTS = 10_000
 """Cache mounts that are remembered of one worker's leases; then it begins anew."""
 
@@ -97,7 +100,7 @@ class WorkerParty:
 @dataclass(slots=True, eq=False)
 class ActionParty:
     """builds: that want it, in order, and how each said it. leases: by their ids, the first given first. shown: the
-    lease whose log is followed. reason: why it waits. size: bytes of the bodies, one of each build."""
+    lease whose log is followed. reason: why it waits. size: bytes of what each build said of it."""
 
     id: str
     namespace: str
@@ -119,7 +122,8 @@ class LeaseParty:
     """serving: the build whose sealed messages go to the worker, and which gets the worker's; None if there is none.
     started: what the worker said of it; None if it has not. begun_by: by which stream it said so last. earlier: it is
     from before this start of the service, and may have begun long ago. reasons: by build, why it started there.
-    outcome: what builds get if the result is taken. broken: channels of sealed messages of which one was lost.
+    outcome: what builds get if the result is taken. broken: channels of sealed messages of which one was lost. given:
+    all secrets were sent on to the worker. unserved: the build that was to send more has gone.
     """
 
     id: str
@@ -133,3 +137,5 @@ class LeaseParty:
     reasons: dict[str, str] = field(default_factory=dict)
     outcome: pb.ActionDone | None = None
     broken: set[str] = field(default_factory=set)
+    given: bool = False
+    unserved: bool = False

@@ -15,6 +15,7 @@ from worker.fleet.events import (
     GaveBack,
     Renewed,
     Tick,
+    Unserved,
     Unwanted,
     Wanted,
     WorkerDrains,
@@ -97,6 +98,8 @@ class Scheduler:
                 self._layers(event)
             case GaveBack():
                 self._gave_back(event)
+            case Unserved():
+                self._unserved(event)
             case Unwanted():
                 self._unwanted(event.build, event.action)
             case BuildOpened():
@@ -230,6 +233,26 @@ class Scheduler:
         book.change_kind(action, action.kind._replace(tried=action.kind.tried | {member.worker}))
         text = event.why[:MAX_TEXT]
         self._again(action, Why.GAVE_BACK, member, text)
+
+    def _unserved(self, event: Unserved) -> None:
+        """Its worker may get it again, and it does not count as an attempt: nothing is wrong with either."""
+        book = self._book
+        member, lease = book.members.get(event.worker), book.leases.get(event.lease)
+        if member is None or lease is None or lease.member is not member:
+            if member is not None:
+                self._roll_call.reject(member, event.lease, Why.NOT_HELD)
+            return
+        action = lease.action
+        reason = book.note(action, Why.UNSERVED, member)
+        book.revoke(lease, reason)
+        if action.leases:
+            return
+        if not action.builds:
+            book.forget(action)
+        else:
+            action.patience, action.since = None, book.now
+            book.tell(action, "again", "", reason)
+            book.enqueue(action)
 
     def _again(self, action: OpenAction, why: Why, member: Member, text: str = "") -> None:
         """A lease of it ended without a result, so it goes back to its old place, or is given up."""

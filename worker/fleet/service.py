@@ -12,8 +12,10 @@ from buildgraph.v1 import fleet_pb2, fleet_pb2_grpc
 
 from cache.server.refusal import answered, answered_stream
 from worker.fleet.build_stream import BuildStream
+from worker.fleet.cordons import Cordons
 from worker.fleet.desk import Desk
 from worker.fleet.gate import Gate
+from worker.fleet.lease_proofs import LeaseProofs
 from worker.fleet.log_buffer import LogSpace
 from worker.fleet.mount_shelf import MountShelf
 from worker.fleet.results import Results
@@ -75,15 +77,17 @@ class FleetService:
     def add(self, server: grpc.Server, core: Core) -> None:
         """Raises StoreProblem."""
         store = core.shelf.store
-        self.desk = Desk(self._say, LogSpace(os.path.dirname(store.scratch("log"))), self._clock)
+        space = LogSpace(os.path.dirname(store.scratch("log")))
+        self.desk = Desk(self._say, space, LeaseProofs.kept_in(store), self._clock)
         self.desk.mounts = MountShelf(core) if self._shares_mounts else None
         self._gate = Gate(core.guard)
         results = Results(core)
-        self._watching = Watching(self.desk, self._gate, store)
+        cordons = Cordons(self.desk, store)
+        self._watching = Watching(self.desk, self._gate, cordons, core.meter)
         self._ticking = Ticking(self.desk, self._gate, self._away_seconds)
         fleet = _Fleet(self.desk, results, self._gate, self._watching)
         fleet_pb2_grpc.add_FleetServicer_to_server(fleet, server)
-        workers = _FleetWorkers(self.desk, Settling(self.desk, results), self._gate)
+        workers = _FleetWorkers(self.desk, Settling(self.desk, results), self._gate, cordons)
         fleet_pb2_grpc.add_FleetWorkersServicer_to_server(workers, server)
         if self._figures is not None:
             self._count(self._figures)
@@ -151,13 +155,14 @@ class _Fleet(fleet_pb2_grpc.FleetServicer):
 class _FleetWorkers(fleet_pb2_grpc.FleetWorkersServicer):
     """For workers."""
 
-    def __init__(self, desk: Desk, settling: Settling, gate: Gate) -> None:
+    def __init__(self, desk: Desk, settling: Settling, gate: Gate, cordons: Cordons) -> None:
         self._desk = desk
         self._settling = settling
         self._gate = gate
+        self._cordons = cordons
 
     @answered_stream
     def Work(  # noqa: N802
         self, requests: Iterator[pb.WorkerMessage], context: grpc.ServicerContext
     ) -> Iterator[pb.SchedulerMessage]:
-        yield from WorkerStream(self._desk, self._settling, self._gate, context).run(requests)
+        yield from WorkerStream(self._desk, self._settling, self._gate, self._cordons, context).run(requests)

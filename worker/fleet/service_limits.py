@@ -57,7 +57,8 @@ LOG_TAIL = 256 << 10
 """Bytes of a log's end that even a slow client gets before the end of the action."""
 
 MAX_BODIES = 512 << 20
-"""Bytes of all bodies that wait; beyond, clients make actions themselves."""
+"""Bytes of all that is said of actions that wait, their bodies for the most part; beyond, clients make actions
+themselves."""
 MAX_TEXT = 1_000
 """Characters of a text for people."""
 MAX_FAILED = 256

@@ -10,6 +10,7 @@ from buildgraph.v1 import fleet_pb2 as pb
 from cache.server.refusal import refusal_of
 from worker.fleet.events import Finished
 from worker.fleet.identity import verify
+from worker.fleet.incoming import check_outcome
 from worker.fleet.signed_texts import outcome_text
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Settling:
                 return
             namespace, key, outcome = done.instance_name, done.key, done.outcome
             try:
+                check_outcome(outcome)
                 text = self._check_signature(worker, namespace, key, outcome)
                 kept = None if text else self._keep(worker, lease.action, outcome)
             except Exception as error:  # noqa: BLE001, the action goes on elsewhere whatever is wrong with this

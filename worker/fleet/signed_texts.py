@@ -8,8 +8,9 @@ if TYPE_CHECKING:
     from buildgraph.v1 import fleet_pb2 as pb
 
 
-def hello_text(name: str, incarnation: str) -> tuple[str, ...]:
-    return "buildgraph.v1 hello", name, incarnation
+def hello_text(nonce: bytes, name: str, incarnation: str) -> tuple[str, ...]:
+    """nonce: of the stream's challenge, so that no hello is of use on another stream."""
+    return "buildgraph.v1 hello", nonce.hex(), name, incarnation
 
 
 def lease_text(namespace: str, key: str, lease: str, seal_key: bytes) -> tuple[str, ...]:

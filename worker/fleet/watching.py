@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -12,13 +11,11 @@ from buildgraph.v1 import fleet_pb2 as pb
 from cache.server.access import Caller
 from cache.server.namespaces import checked_namespace
 from cache.server.refusal import Refused, invalid, not_found
-from cache.store import Batch
 from worker.fleet.action_name import named_key
 from worker.fleet.arrivals import tell_builds
 from worker.fleet.desk import action_id
 from worker.fleet.events import WorkerDrains, WorkerResumes
 from worker.fleet.fleet_state import StateMaker
-from worker.fleet.limits import MAX_WORKERS
 from worker.fleet.outbox import Outbox
 
 if TYPE_CHECKING:
@@ -26,7 +23,8 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from cache.lmdb_store import LmdbStore
+    from cache.server.lookups import Lookups
+    from worker.fleet.cordons import Cordons
     from worker.fleet.desk import Desk
     from worker.fleet.gate import Gate
 
@@ -34,20 +32,18 @@ WATCH_SECONDS = 1.0
 """Between two states of one watcher, at least."""
 SHORTEST = 6
 """Hex digits of a key that may stand for all of it."""
-CORDONED = "\0fleet\0cordoned"
-"""The record of `shared`, of a kind that no client can write, with the names of cordoned workers."""
 
 
 class Watching:
     """May be used by several threads at once."""
 
-    def __init__(self, desk: Desk, gate: Gate, store: LmdbStore) -> None:
+    def __init__(self, desk: Desk, gate: Gate, cordons: Cordons, lookups: Lookups) -> None:
         self._desk = desk
         self._gate = gate
-        self._store = store
+        self._cordons = cordons
+        self._lookups = lookups
         self._lock = threading.Lock()
         self._state: StateMaker | None = None
-        desk.cordoned.update(_names(store.get("shared", CORDONED)))
 
     def watch(self, once: bool, context: grpc.ServicerContext) -> Iterator[pb.FleetState]:
         """Raises Refused."""
@@ -58,12 +54,12 @@ class Watching:
             self._gate.admit_watcher(context)
 
         with self._gate.enter("watcher", caller), self._gate.opened(context, outbox, still):
-            seen = -1
+            seen: tuple[int, ...] = ()
             while outbox.ended is None:
-                state = self._now()
-                if state.changes != seen:
-                    seen = state.changes
-                    yield state.message(caller)
+                state, asked = self._now(), self._asked(caller)
+                if (state.changes, *asked) != seen:
+                    seen = state.changes, *asked
+                    yield state.message(caller, *asked)
                 if once:
                     return
                 outbox.wait_for_end(WATCH_SECONDS)
@@ -72,7 +68,12 @@ class Watching:
 
     def state(self, sees: Callable[[str], bool]) -> pb.FleetState:
         """The fleet now. sees: whether what is done in a namespace is to be shown."""
-        return self._now().message(Caller("page", lambda scope, name: scope == "read" and sees(name)))
+        caller = Caller("page", lambda scope, name: scope == "read" and sees(name))
+        return self._now().message(caller, *self._asked(caller))
+
+    def _asked(self, caller: Caller) -> tuple[int, int]:
+        """Results that were asked for, and found, since the server started, as far as it is the caller's business."""
+        return self._lookups.seen(lambda namespace: caller.may("read", namespace))
 
     def _now(self) -> StateMaker:
         """One view for all who look within a moment."""
@@ -114,10 +115,7 @@ class Watching:
             worker = desk.workers.get(name)
             if worker is None and name not in desk.cordoned:
                 raise not_found(f"no worker {name[:63]} is here")
-            if request.off:
-                desk.cordoned.discard(name)
-            elif len(desk.cordoned) < MAX_WORKERS:
-                desk.cordoned.add(name)
+            self._cordons.note(name, off=request.off)
             if worker is not None:
                 worker.cordoned = not request.off
                 if not worker.draining:
@@ -125,14 +123,6 @@ class Watching:
                     desk.handle(event(desk.now(), name))
                     tell_builds(desk)
             desk.changes += 1
-            record = json.dumps(sorted(desk.cordoned)).encode()
-        self._store.commit(Batch(records=(("shared", CORDONED, record),)))
+        self._cordons.keep()
         desk.say("worker uncordoned" if request.off else "worker cordoned", worker=name, who=caller.name)
         return pb.CordonResponse()
-
-
-def _names(record: bytes | None) -> list[str]:
-    try:
-        return [str(name) for name in json.loads(record or b"[]")]
-    except ValueError:
-        return []

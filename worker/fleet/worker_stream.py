@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -16,20 +17,21 @@ from worker.fleet.commands import Refuse, Revoke
 from worker.fleet.events import Held, Renewed, WorkerDrains, WorkerJoined, WorkerLayers, WorkerLeft
 from worker.fleet.gate import end_by
 from worker.fleet.identity import fingerprint, verify
-from worker.fleet.incoming import check_sealed, checked_hello
-from worker.fleet.limits import LEASE_SECONDS, MAX_LAYERS, MAX_TEXT, RENEW_SECONDS
+from worker.fleet.incoming import check_said, checked_hello
+from worker.fleet.limits import LEASE_SECONDS, MAX_TEXT, RENEW_SECONDS
 from worker.fleet.mount_taking import take_mount
 from worker.fleet.outbox import Outbox
 from worker.fleet.parties import WorkerParty
 from worker.fleet.relay import from_worker
 from worker.fleet.rights import WorkerLabels, changed, may_take
-from worker.fleet.service_limits import MAX_LOG_PIECE, VERSION
+from worker.fleet.service_limits import VERSION
 from worker.fleet.signed_texts import hello_text, lease_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cache.server.access import Caller
+    from worker.fleet.cordons import Cordons
     from worker.fleet.desk import Desk
     from worker.fleet.gate import Gate
     from worker.fleet.incoming import Hello
@@ -37,13 +39,20 @@ if TYPE_CHECKING:
     from worker.fleet.settling import Settling
 
 
+NONCE_BYTES = 32
+"""Of a challenge: nobody ever gets the same one twice."""
+
+
 class WorkerStream:
     """`run` answers; a thread of its own reads."""
 
-    def __init__(self, desk: Desk, settling: Settling, gate: Gate, context: grpc.ServicerContext) -> None:
+    def __init__(
+        self, desk: Desk, settling: Settling, gate: Gate, cordons: Cordons, context: grpc.ServicerContext
+    ) -> None:
         self._desk = desk
         self._settling = settling
         self._gate = gate
+        self._cordons = cordons
         self._context = context
         self._outbox: Outbox[pb.SchedulerMessage] = Outbox()
         self._ends_well = False
@@ -51,22 +60,19 @@ class WorkerStream:
     def run(self, requests: Iterator[pb.WorkerMessage]) -> Iterator[pb.SchedulerMessage]:
         """Raises Refused."""
         caller = self._gate.admit_worker(self._context)
-        first = next(requests, None)
-        if first is None or not first.HasField("hello"):
-            raise invalid("the first message of a worker is its hello")
-        hello = checked_hello(first.hello)
-        if not verify(hello.key, first.hello.signature, hello_text(hello.name, hello.incarnation)):
-            raise _denied("the hello is not signed by the key that it shows")
-
         def still(now: Caller) -> None:
             if changed(caller, now, self._namespaces()):
                 raise Refused(grpc.StatusCode.ABORTED, "the rights of the worker's token have changed; join again")
 
         with self._gate.enter("worker", caller), self._gate.opened(self._context, self._outbox, still):
+            nonce = secrets.token_bytes(NONCE_BYTES)
+            yield pb.SchedulerMessage(challenge=pb.SchedulerMessage.Challenge(nonce=nonce))
+            hello = _hello(next(requests, None), nonce)
             party = self._join(caller, hello)
             reader = threading.Thread(target=self._read, args=(party, requests), name="worker-reader", daemon=True)
             reader.start()
             try:
+                self._cordons.keep()  # before the welcome, after which the worker does not say any more that it is
                 while (message := self._outbox.take()) is not None:
                     yield message
             finally:
@@ -90,6 +96,8 @@ class WorkerStream:
                 party.cordoned, party.joined, party.draining = old.cordoned, old.joined, old.draining
                 party.mounts = old.mounts
             else:
+                if hello.cordoned:
+                    self._cordons.note(hello.name)
                 party.cordoned = hello.cordoned or hello.name in desk.cordoned
             desk.workers[hello.name] = party
             held = self._held(party)
@@ -105,7 +113,7 @@ class WorkerStream:
                 desk.follow(WorkerDrains(desk.now(), hello.name))
             # What the scheduler does not hold to be this worker's comes as Revoke, too, but welcome comes first.
             ended = {each.lease for each in commands if isinstance(each, Refuse | Revoke)}
-            lost = [name for name, *_ in hello.leases if name not in held or name in ended]
+            lost = [each.lease for each in hello.leases if each.lease not in held or each.lease in ended]
             welcome = pb.SchedulerMessage.Welcome(
                 version=VERSION, lease_seconds=LEASE_SECONDS, renew_seconds=RENEW_SECONDS, lost=lost,
                 shares_mounts=desk.mounts is not None,
@@ -132,14 +140,16 @@ class WorkerStream:
         return old
 
     def _held(self, party: WorkerParty) -> dict[str, tuple[LeaseParty, float]]:
-        """Leases that the worker says it holds and may hold, and since when; those of an earlier start are new here."""
+        """Leases that the worker says it holds and may hold, and since when; those of an earlier start, which it proves
+        to have been given, are new here."""
         desk = self._desk
         held: dict[str, tuple[LeaseParty, float]] = {}
-        for name, namespace, key, seconds in party.hello.leases:
+        for name, namespace, key, seconds, proof in party.hello.leases:
             if not may_take(party.caller, namespace):
                 continue
             lease = desk.leases.get(name)
-            if lease is None and not name.startswith(f"{desk.boot}."):
+            earlier = lease is None and not name.startswith(f"{desk.boot}.")
+            if earlier and desk.proofs.holds(proof, name, namespace, key, party.hello.key):
                 action = id_for_held(desk, namespace, key, party.hello)
                 lease = desk.lease(name, desk.action(namespace, key, action), party.name)
                 lease.earlier = True
@@ -167,6 +177,7 @@ class WorkerStream:
             end_by(self._outbox, self._context, error)
 
     def _take(self, party: WorkerParty, request: pb.WorkerMessage) -> None:
+        check_said(request)
         desk, kind = self._desk, request.WhichOneof("message")
         if kind == "log":
             self._log(party, request.log)
@@ -177,8 +188,6 @@ class WorkerStream:
         if kind == "mount":
             take_mount(desk, party, request.mount)
             return
-        if kind == "sealed":
-            check_sealed(request.sealed)
         if kind == "started":
             self._started(party, request.started)
             return
@@ -195,8 +204,6 @@ class WorkerStream:
                     self._give_back(lease, request.given_back.reason[:MAX_TEXT])
             elif kind == "held":
                 held = request.held
-                if len(held.added) + len(held.removed) + len(held.caches) > MAX_LAYERS:
-                    raise invalid("a worker says more layers than one can have")
                 caches = frozenset(held.caches) or None
                 event = WorkerLayers(desk.now(), party.name, frozenset(held.added), frozenset(held.removed), caches)
                 desk.handle(event)
@@ -205,8 +212,6 @@ class WorkerStream:
                 desk.changes += 1
                 desk.say("worker drains", worker=party.name)
                 desk.handle(WorkerDrains(desk.now(), party.name))
-            elif kind == "hello":
-                raise invalid("the worker has said hello already")
 
     def _give_back(self, lease: LeaseParty, why: str) -> None:
         desk = self._desk
@@ -230,15 +235,18 @@ class WorkerStream:
                 self._give_back(lease, "the start of the lease is not signed by the worker's key")
                 self._outbox.put(revoke(lease.id, "its start is not signed by the worker's key"))
                 return
-            if lease.started is None or lease.begun_by is not party:
+            if lease.started is None:
+                # A part of a message keeps all of the message in memory.
+                lease.started = pb.WorkerMessage.LeaseStarted(
+                    lease=lease.id, seal_key=started.seal_key, signature=started.signature
+                )
+            if lease.begun_by is not party:
                 # By another stream than before: what builds sealed may be lost with that one, and comes again.
-                lease.started, lease.begun_by = lease.started or started, party
+                lease.begun_by, lease.given = party, False
                 lease.broken.clear()
                 desk.say_started(lease)
 
     def _log(self, party: WorkerParty, log: pb.WorkerMessage.LeaseLog) -> None:
-        if len(log.data) > MAX_LOG_PIECE or not 0 <= log.offset < 1 << 50:
-            raise invalid(f"a piece of a log has at most {MAX_LOG_PIECE} bytes, and stands somewhere")
         with self._desk.lock:
             lease = self._desk.leases.get(log.lease)
             if lease is None or lease.worker != party.name:
@@ -260,6 +268,16 @@ class WorkerStream:
             desk.handle(WorkerLeft(desk.now(), party.name))
             desk.changes += 1
         desk.say("worker left", worker=party.name, held=len(held), text="" if self._ends_well else "its stream broke")
+
+
+def _hello(first: pb.WorkerMessage | None, nonce: bytes) -> Hello:
+    """Raises Refused."""
+    if first is None or not first.HasField("hello"):
+        raise invalid("the first message of a worker is its hello")
+    hello = checked_hello(first.hello)
+    if not verify(hello.key, first.hello.signature, hello_text(nonce, hello.name, hello.incarnation)):
+        raise _denied("the hello is not signed, for this stream's challenge, by the key that it shows")
+    return hello
 
 
 def revoke(lease: str, why: str) -> pb.SchedulerMessage:
