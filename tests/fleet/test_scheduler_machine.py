@@ -155,12 +155,12 @@ class Fleet(RuleBasedStateMachine):
     def held_by(self, worker: str) -> list[str]:
         return [name for name, (owner, _) in self.given.items() if owner == worker]
 
-    @rule(worker=workers, has=layers, keeps=st.booleans())
-    def join(self, worker: str, has: frozenset[str], keeps: bool) -> None:
+    @rule(worker=workers, has=layers, keeps=st.booleans(), drains=st.sampled_from([False, False, True]))
+    def join(self, worker: str, has: frozenset[str], keeps: bool, drains: bool = False) -> None:
         slots, memory, platforms, labels = WORKERS[worker]
         names = self.held_by(worker) if keeps else []
         self.present.add(worker)
-        self.draining.discard(worker)
+        (self.draining.add if drains else self.draining.discard)(worker)
         for name in set(self.held_by(worker)) - set(names):
             self.end(name)
         for name in names:
@@ -168,7 +168,8 @@ class Fleet(RuleBasedStateMachine):
                 self.renewed[name] = self.now
                 self.counted.add(name)
         held = tuple(Held(name, self.given[name][1], 1.0) for name in names)
-        self.say(WorkerJoined(self.now, worker, worker, slots, memory, platforms, labels, has, frozenset(), held, worker.encode()))
+        offered = (worker, slots, memory, platforms, labels, has, frozenset[str](), held, worker.encode(), drains)
+        self.say(WorkerJoined(self.now, worker, *offered))
 
     @rule(worker=workers)
     def leave(self, worker: str) -> None:

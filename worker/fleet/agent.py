@@ -150,6 +150,8 @@ class Agent:
         with self._lock:
             leases = [lease.held() for lease in self._leases.values()]
             caches = sorted(self._caches)
+            # A scheduler that just started hears of a drain only later, and would give it what waits.
+            offer = offer._replace(cordoned=offer.cordoned or self._draining)
         return pb.WorkerMessage.Hello(
             version=VERSION, name=offer.name, program=offer.program, slots=offer.slots, memory=offer.memory,
             platforms=offer.platforms, features=offer.features, labels=offer.labels,

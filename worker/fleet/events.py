@@ -24,7 +24,7 @@ class Held(NamedTuple):
 class WorkerJoined(NamedTuple):
     """A worker's stream is open, for the first time or again. worker: its identity. name: for people. memory: bytes.
     layers: diff_ids that it holds. caches: ids of cache mounts that it has. key: Ed25519, which it has shown to be its
-    own."""
+    own. drains: it takes nothing new, from the first moment."""
 
     now: float
     worker: str
@@ -37,6 +37,7 @@ class WorkerJoined(NamedTuple):
     caches: frozenset[str] = frozenset()
     leases: tuple[Held, ...] = ()
     key: bytes = b""
+    drains: bool = False
 
 
 class WorkerLeft(NamedTuple):

@@ -99,10 +99,9 @@ class WorkerStream:
                 desk.now(), hello.name, hello.name, hello.slots, hello.memory, hello.platforms,
                 WorkerLabels(hello.labels, caller), hello.layers, hello.caches,
                 tuple(Held(lease.id, lease.action.id, seconds) for lease, seconds in held.values()), hello.key,
+                drains=party.cordoned or party.draining,
             )  # fmt: skip
             commands = desk.decide(event)
-            if party.cordoned or party.draining:
-                desk.follow(WorkerDrains(desk.now(), hello.name))
             # What the scheduler does not hold to be this worker's comes as Revoke, too, but welcome comes first.
             ended = {each.lease for each in commands if isinstance(each, Refuse | Revoke)}
             lost = [name for name, *_ in hello.leases if name not in held or name in ended]

@@ -1,0 +1,39 @@
+"""The scheduler's service with workers that come, take nothing new, or leave."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from buildgraph.v1 import fleet_pb2 as pb
+from scheduled import Scheduled, key
+
+K = key(1)
+
+
+def test_a_cordoned_worker_that_joins_gets_nothing_though_something_waits(fleet: Scheduled) -> None:
+    build = fleet.build()
+    build.execute(K)
+    build.take("queued")
+    worker = fleet.worker(cordoned=True).joined()
+    assert worker.none("lease")
+    fleet.fleet().Cordon(pb.CordonRequest(worker="w1", off=True), metadata=[("name", "root")])
+    worker.done(worker.lease())
+    assert build.take("done").worker == "w1"
+
+
+def test_a_draining_worker_that_comes_back_gets_nothing_though_something_waits(fleet: Scheduled) -> None:
+    worker = fleet.worker(incarnation="i1").joined()
+    worker.send(drain=pb.WorkerMessage.Drain())
+    fleet.wait_for(lambda: fleet.state().workers[0].state == "draining")
+    build = fleet.build()
+    build.execute(K)
+    build.take("queued")
+    worker.close()
+    back = fleet.worker(incarnation="i1").joined()
+    assert back.none("lease")
+    back.close()
+    anew = fleet.worker(incarnation="i2").joined()
+    assert anew.lease().action.key == K, "a worker that was started anew does not drain"
