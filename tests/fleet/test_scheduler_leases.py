@@ -9,11 +9,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from driver import MB, Driver, lease, leases, with_two_builds
+from driver import MB, Driver, lease, leases, told, with_two_builds
 
 from worker.fleet.commands import GiveUp, Refuse, Revoke, Settle, Tell
 from worker.fleet.decisions import Why
-from worker.fleet.limits import LATE_UNKNOWN, LEASE_SECONDS, MAX_ATTEMPTS, ORPHAN_SECONDS
+from worker.fleet.limits import LATE_UNKNOWN, LEASE_SECONDS, MAX_ATTEMPTS, NOBODY_SECONDS, ORPHAN_SECONDS
 
 
 @pytest.fixture
@@ -142,6 +142,55 @@ def test_an_action_that_ends_workers_is_given_up(fleet: Driver) -> None:
         fleet.left(worker)
         commands = fleet.after(LEASE_SECONDS)
     assert commands[-1] == GiveUp(("b1",), "a", f"{MAX_ATTEMPTS} workers ended without a result")
+
+
+def test_a_worker_that_comes_back_each_time_is_not_a_worker_that_ended(fleet: Driver) -> None:
+    fleet.join("w1")
+    name = lease(fleet.want("b1", "a", seconds=7200.0))
+    for _ in range(MAX_ATTEMPTS + 2):
+        assert not [each for each in fleet.after(LEASE_SECONDS + 2) if isinstance(each, GiveUp)], "its network was cut"
+        assert fleet.renew("w1", name) == [Tell("b1", "a", "started", "w1", "w1 came back with it")]
+        assert fleet.after(300, "w1") == []
+    assert fleet.finish("w1", name) == [Settle("a", name, "w1", ("b1",))]
+
+
+def lose_all_but_the_last(fleet: Driver) -> str:
+    """The lease that is the last attempt at "a", of a worker that is there and renews no more."""
+    for number in range(MAX_ATTEMPTS):
+        fleet.join(f"w{number}")
+    commands = fleet.want("b1", "a", seconds=7200.0)
+    for number in range(MAX_ATTEMPTS - 1):
+        assert leases(commands) == [("a", f"w{number}")]
+        fleet.left(f"w{number}")
+        commands = fleet.after(LEASE_SECONDS)
+    last = lease(commands)
+    assert fleet.after(LEASE_SECONDS) == [Tell("b1", "a", "again", "", f"the lease of w{MAX_ATTEMPTS - 1} expired")]
+    return last
+
+
+def test_the_last_one_may_come_back_before_the_action_is_given_up(fleet: Driver) -> None:
+    last, worker = lose_all_but_the_last(fleet), f"w{MAX_ATTEMPTS - 1}"
+    assert leases(fleet.join("another")) == [], "it would be one attempt too many"
+    expired = f"the lease of {worker} expired"
+    assert fleet.want("b2", "a") == [Tell("b2", "a", "queued", "", expired)]
+    assert fleet.after(NOBODY_SECONDS - 1) == []
+    back = fleet.renew(worker, last)
+    assert told(back) == [("b1", "started", worker), ("b2", "started", worker)]
+    assert fleet.after(300, worker) == []
+    assert fleet.finish(worker, last) == [Settle("a", last, worker, ("b1", "b2"))]
+
+
+def test_the_last_one_is_not_waited_for_for_ever(fleet: Driver) -> None:
+    last, worker = lose_all_but_the_last(fleet), f"w{MAX_ATTEMPTS - 1}"
+    assert fleet.after(NOBODY_SECONDS - 1) == []
+    assert fleet.after(1) == [GiveUp(("b1",), "a", f"{MAX_ATTEMPTS} workers ended without a result")]
+    assert fleet.finish(worker, last) == [Refuse(worker, last, Why.NOT_HELD.sentence())]
+
+
+def test_what_was_given_back_late_is_not_waited_for(fleet: Driver) -> None:
+    last, worker = lose_all_but_the_last(fleet), f"w{MAX_ATTEMPTS - 1}"
+    assert fleet.give_back(worker, last) == [GiveUp(("b1",), "a", f"{MAX_ATTEMPTS} workers ended without a result")]
+    assert not fleet.scheduler.snapshot().queue_length
 
 
 def test_a_worker_that_left_hears_nothing_and_may_come_back_with_its_lease(fleet: Driver) -> None:

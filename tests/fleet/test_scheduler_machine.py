@@ -309,6 +309,7 @@ class Fleet(RuleBasedStateMachine):
         assert set(book.builds) == self.opened
         assert len(book.pools) <= len(wanted)
         assert set(book.expired) <= set(self.given)
+        assert set(book.chances) <= wanted
         assert len(book.expiries) == len(book.leases) >= len(book.lates)
         assert len(book.patience) == sum(len(member.awaited) for member in book.members)
         assert all(action.is_queued or action.leases for action in book.actions.values())

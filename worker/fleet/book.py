@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class Book:
     """actions, leases, builds: what is open, by key. expired: actions by leases whose late result is still welcome.
     commands: of the event that is being handled. The Ranked are moments: when leases expire and are late, when actions
-    have waited long enough for a worker, when adopted ones have for a build, when those who left are given up."""
+    have waited long enough for a worker, when adopted ones have for a build, when those who left are given up; chances:
+    when actions are given up that nobody may begin any more, but whose worker may come back."""
 
     def __init__(self, boot: str) -> None:
         self.boot = boot
@@ -44,6 +45,7 @@ class Book:
         self.patience = Ranked()
         self.orphans = Ranked()
         self.absences = Ranked()
+        self.chances = Ranked()
         self._number = 0
 
     def number(self) -> int:
@@ -79,8 +81,9 @@ class Book:
         self.orphans.drop(action.key)
 
     def enqueue(self, action: OpenAction) -> None:
-        """It waits, for all builds that want it; its rank may have changed. Not if it waits for a certain worker."""
-        if action.waits_for is None:
+        """It waits, for all builds that want it; its rank may have changed. Not if it waits for a certain worker,
+        or only for one that comes back with it."""
+        if action.waits_for is None and action.key not in self.chances:
             pool = self.pools[action.kind]
             for build in action.builds:
                 pool.put(action, build, self.builds[build].person)
@@ -111,6 +114,7 @@ class Book:
             del action.waits_for.awaited[action.key]
             action.waits_for = None
             self.patience.drop(action.key)
+        self.chances.drop(action.key)
 
     def forget(self, action: OpenAction) -> tuple[str, ...]:
         """It is settled, given up or not wanted, and has no leases: the builds that wanted it."""

@@ -27,8 +27,9 @@ CACHE = "cache "
 class OpenAction:
     """place: its number; equal ranks go in this order. since: when it came, or came back. needs: None if it was adopted
     and no build has said. builds: that want it, in order. expired: leases that ended without a result which is still
-    welcome, and their workers. attempts: leases that ended without one. patience: when it stops to wait for a worker,
-    None if it never waited. waits_for: that worker. reason: of the latest decision, for people."""
+    welcome, and their workers. attempts: leases that ended without one, but for those that came back. patience: when it
+    stops to wait for a worker, None if it never waited. waits_for: that worker. reason: of the latest decision, for
+    people."""
 
     key: str
     place: int

@@ -42,7 +42,8 @@ SHARE_SECONDS = 60.0
 """Slot-seconds that count as the same use, so that below this difference the longest path decides."""
 
 NOBODY_SECONDS = 15.0
-"""How long an action waits for workers that are away: they come back by themselves within a few seconds."""
+"""How long an action waits for workers that are away: they come back by themselves within a few seconds. As long it
+waits for one that may come back with its last lease."""
 ORPHAN_SECONDS = 60.0
 """How long what a worker of an earlier scheduler still executes may go on without a build that wants it: clients need
 a while to come back, too."""

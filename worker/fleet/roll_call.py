@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.fleet.decisions import Why
-from worker.fleet.limits import LEASE_SECONDS, MAX_LEASES, MAX_WORKERS, ORPHAN_SECONDS
+from worker.fleet.limits import LEASE_SECONDS, MAX_LEASES, MAX_WORKERS, NOBODY_SECONDS, ORPHAN_SECONDS
 from worker.fleet.needs import kind_of
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class RollCall:
         self._lost = [lease for name, lease in member.leases.items() if name not in held]
         for name, action in tuple(book.expired.items()):
             if name not in held and action.expired[name] == member.worker:
-                del book.expired[name], action.expired[name]
+                self.forget(name)
         for each in event.leases:
             self._take(member, each)
 
@@ -75,18 +75,38 @@ class RollCall:
         if action is None or action.expired[name] != member.worker or not self._has_room(member, action):
             return False
         del book.expired[name], action.expired[name]
+        action.attempts -= 1
         book.hold(name, action, member, book.now)
         text = book.note(action, Why.BACK, member)
         book.tell(action, "started", member.name, text)
         return True
 
+    def may_come_back(self, action: OpenAction) -> bool:
+        """Whether a worker whose lease of it expired may be at it still: it is there, or was a moment ago."""
+        book = self._book
+        held_by = (book.members.get(worker) for worker in action.expired.values())
+        return any(
+            member is not None and (member.present or book.now < member.left + NOBODY_SECONDS) for member in held_by
+        )
+
+    def is_expired(self, member: Member, name: str) -> bool:
+        """The worker had this lease, and its result is still welcome."""
+        action = self._book.expired.get(name)
+        return action is not None and action.expired[name] == member.worker
+
+    def forget(self, name: str) -> None:
+        """A lease that expired does not come back, nor is its result welcome any more."""
+        book = self._book
+        action = book.expired.pop(name)
+        del action.expired[name]
+        if action.key in book.chances and not self.may_come_back(action):
+            book.chances.put(action.key, (book.now, action.place))
+
     def reject(self, member: Member, name: str, why: Why) -> None:
         """The worker shall stop what it works on without a lease; nor is its result welcome any more."""
-        book = self._book
-        action = book.expired.get(name)
-        if action is not None and action.expired[name] == member.worker:
-            del book.expired[name], action.expired[name]
-        book.say_revoked(member, name, why.sentence())
+        if self.is_expired(member, name):
+            self.forget(name)
+        self._book.say_revoked(member, name, why.sentence())
 
     def _adopt(self, member: Member, held: Held) -> None:
         """A lease of the scheduler before this one. Its build comes back, too, or nobody wants it any more."""

@@ -150,7 +150,7 @@ class Scheduler:
         for build, action in self._fresh:
             if not action.is_queued or build not in action.builds or action.key not in book.actions:
                 continue
-            if action.waits_for is None:
+            if action.waits_for is None and action.key not in book.chances:
                 pool = book.pools[action.kind]
                 busy = Why.NO_TRUSTED_SLOT if pool.kind.workers else Why.NO_SLOT
                 why = busy if pool.able else Why.AWAY if pool.fits else Why.NOBODY_YET
@@ -224,6 +224,8 @@ class Scheduler:
             return
         self._heard(member)
         if lease is None or lease.member is not member:
+            if self._roll_call.is_expired(member, event.lease):
+                self._roll_call.forget(event.lease)
             return
         action = lease.action
         book.end(lease)
@@ -240,11 +242,16 @@ class Scheduler:
             return
         if not action.builds:
             book.forget(action)
-        elif action.attempts >= MAX_ATTEMPTS:
+            return
+        is_last = action.attempts >= MAX_ATTEMPTS
+        if is_last and not self._roll_call.may_come_back(action):
             self._hopeless.drop(action, Why.ATTEMPTS, attempts=action.attempts)
+            return
+        action.patience, action.since = None, book.now
+        book.tell(action, "again", "", reason)
+        if is_last:
+            book.chances.put(action.key, (book.now + NOBODY_SECONDS, action.place))
         else:
-            action.patience, action.since = None, book.now
-            book.tell(action, "again", "", reason)
             book.enqueue(action)
 
     # Workers
@@ -310,6 +317,9 @@ class Scheduler:
             for lease in tuple(action.leases.values()):
                 book.revoke(lease, Why.UNWANTED.sentence())
             book.forget(action)
+        for key in book.chances.due(book.now):
+            action = book.actions[key]
+            self._hopeless.drop(action, Why.ATTEMPTS, attempts=action.attempts)
         for worker in book.absences.due(book.now):
             member = book.members.get(worker)
             if member is None or member.present:
