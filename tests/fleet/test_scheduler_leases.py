@@ -36,6 +36,42 @@ def test_what_is_late_is_given_to_a_second_worker_and_the_first_result_wins(flee
     assert fleet.finish("w1", first) == [Refuse("w1", first, Why.NOT_HELD.sentence())]
 
 
+def test_who_is_late_gets_another_second_worker_if_the_first_one_gives_back(fleet: Driver) -> None:
+    for worker in ("w1", "w2", "w3"):
+        fleet.join(worker)
+    first = lease(fleet.want("b1", "a", seconds=1.0))
+    second = fleet.after(12, "w1", "w2", "w3")
+    assert leases(second) == [("a", "w2")]
+    third = fleet.give_back("w2", lease(second))
+    assert leases(third) == [("a", "w3")]
+    assert fleet.finish("w3", lease(third)) == [
+        Settle("a", lease(third), "w3", ("b1",)),
+        Revoke("w1", first, "w3 was first"),
+    ]
+
+
+@pytest.mark.parametrize("dead", ["w1", "w2"])
+def test_who_is_late_gets_another_second_worker_if_one_of_two_dies(fleet: Driver, dead: str) -> None:
+    for worker in ("w1", "w2", "w3"):
+        fleet.join(worker)
+    fleet.want("b1", "a", seconds=1.0)
+    assert leases(fleet.after(12, "w1", "w2", "w3")) == [("a", "w2")]
+    fleet.left(dead)
+    alive = {"w1", "w2", "w3"} - {dead}
+    assert leases(fleet.after(LEASE_SECONDS + 1, *sorted(alive))) == [("a", "w3")], "the other one may hang"
+
+
+def test_what_ends_workers_gets_no_further_second_ones(fleet: Driver) -> None:
+    for number in range(MAX_ATTEMPTS + 3):
+        fleet.join(f"w{number}")
+    fleet.want("b1", "a", seconds=1.0)
+    given = fleet.after(12, *(f"w{number}" for number in range(MAX_ATTEMPTS + 3)))
+    for _ in range(MAX_ATTEMPTS):
+        ((_, worker),) = leases(given)
+        given = fleet.give_back(worker, lease(given))
+    assert leases(given + fleet.after(100, "w0")) == []
+
+
 def test_what_waits_goes_before_what_is_late(fleet: Driver) -> None:
     fleet.join("w1")
     fleet.want("b1", "a")

@@ -166,6 +166,11 @@ class Book:
             self._charge(lease, self.now - lease.started - lease.charged)
         self.refresh(member)
 
+    def go_on(self, action: OpenAction) -> None:
+        """A lease of it ended without a result, and others are left: they may get a second worker again."""
+        for lease in action.leases.values():
+            self.lates.put(lease.lease, (lease.started + action.late_after, self.number()))
+
     def _charge(self, lease: OpenLease, seconds: float) -> None:
         self.shares.add(self.now, person_key(lease.person), seconds)
         if lease.build in self.builds:

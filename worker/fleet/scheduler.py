@@ -239,6 +239,7 @@ class Scheduler:
         action.attempts += 1
         reason = book.note(action, why, member, text=text)
         if action.leases:
+            book.go_on(action)
             return
         if not action.builds:
             book.forget(action)
