@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.fleet.commands import Lease, Revoke, Tell
+from worker.fleet.commands import Lease, Revoke, Show, Tell
 from worker.fleet.decisions import Decision, History, Why
 from worker.fleet.fairness import Shares
 from worker.fleet.leases import OpenAction, OpenLease
@@ -167,9 +167,11 @@ class Book:
         self.refresh(member)
 
     def go_on(self, action: OpenAction) -> None:
-        """A lease of it ended without a result, and others are left: they may get a second worker again."""
+        """A lease of it ended without a result, and others are left: they may get a second worker again, and the log of
+        the first of them is shown."""
         for lease in action.leases.values():
             self.lates.put(lease.lease, (lease.started + action.late_after, self.number()))
+        self.commands.append(Show(action.key, next(iter(action.leases))))
 
     def _charge(self, lease: OpenLease, seconds: float) -> None:
         self.shares.add(self.now, person_key(lease.person), seconds)

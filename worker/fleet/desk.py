@@ -135,13 +135,13 @@ class Desk:
         return lease
 
     def drop_lease(self, lease: LeaseParty) -> None:
-        """It is over, or was never known to be otherwise."""
+        """It is over, or was never known to be otherwise. If its log was shown, the scheduler says which one is now."""
         self.leases.pop(lease.id, None)
         lease.action.leases.pop(lease.id, None)
         lease.log.end()
         lease.log.let_go()
         if lease.action.shown is lease:
-            self._carrying.show(lease.action, next(iter(lease.action.leases.values()), None))
+            lease.action.shown = None
         self.tidy(lease.action)
 
     def give_back(self, lease: LeaseParty, why: str) -> None:
