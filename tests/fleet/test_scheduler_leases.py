@@ -13,7 +13,14 @@ from driver import MB, Driver, lease, leases, told, with_two_builds
 
 from worker.fleet.commands import GiveUp, Refuse, Revoke, Settle, Tell
 from worker.fleet.decisions import Why
-from worker.fleet.limits import LATE_UNKNOWN, LEASE_SECONDS, MAX_ATTEMPTS, NOBODY_SECONDS, ORPHAN_SECONDS
+from worker.fleet.limits import (
+    LATE_UNKNOWN,
+    LEASE_SECONDS,
+    MAX_ATTEMPTS,
+    MAX_LEAVINGS,
+    NOBODY_SECONDS,
+    ORPHAN_SECONDS,
+)
 
 
 @pytest.fixture
@@ -167,6 +174,47 @@ def test_what_a_worker_gave_back_goes_to_another_one(fleet: Driver) -> None:
     assert last[-1] == GiveUp(("b1",), "a", "every worker that may take it gave it back")
     assert len(fleet.scheduler.explain("a")[-2].text) < 250
     assert leases(fleet.want("b1", "b", layers=(("x", MB),))) == [("b", "w2")], "for another action it is as good as any"
+
+
+def test_a_worker_that_was_stopped_gets_the_action_again_after_its_restart(fleet: Driver) -> None:
+    fleet.join("w1", slots=2)
+    fleet.after(2 * NOBODY_SECONDS, "w1")
+    given = fleet.want("b1", "a")
+    for _ in range(MAX_ATTEMPTS + 2):
+        back = fleet.give_back("w1", lease(given), "the worker was stopped", leaving=True)
+        assert back == [Tell("b1", "a", "again", "", "w1 gave it back: the worker was stopped")]
+        assert fleet.renew("w1") == [], "it is about to leave"
+        assert fleet.want("b2", "a") == [Tell("b2", "a", "queued", "", "the workers that may take it are away or silent")]
+        fleet.unwant("b2", "a")
+        fleet.left("w1")
+        assert fleet.after(NOBODY_SECONDS - 1) == []
+        given = fleet.join("w1", slots=2)
+        assert leases(given) == [("a", "w1")]
+
+
+def test_what_a_worker_that_leaves_gave_back_goes_to_another_one(fleet: Driver) -> None:
+    fleet.join("w1")
+    given = fleet.want("b1", "a")
+    fleet.join("w2")
+    assert leases(fleet.give_back("w1", lease(given), leaving=True)) == [("a", "w2")]
+
+
+def test_a_worker_that_says_that_it_leaves_and_stays_is_not_waited_for(fleet: Driver) -> None:
+    fleet.join("w1")
+    fleet.after(2 * NOBODY_SECONDS, "w1")
+    fleet.give_back("w1", lease(fleet.want("b1", "a")), leaving=True)
+    assert fleet.after(NOBODY_SECONDS - 1, "w1") == []
+    assert fleet.after(1, "w1") == [GiveUp(("b1",), "a", "the workers that may take it did not come back")]
+
+
+def test_workers_that_leave_again_and_again_do_not_keep_an_action_for_ever(fleet: Driver) -> None:
+    commands = [*fleet.join("w1"), *fleet.want("b1", "a")]
+    for _ in range(MAX_LEAVINGS):
+        fleet.give_back("w1", lease(commands), leaving=True)
+        commands = fleet.join("w1")
+    assert fleet.give_back("w1", lease(commands), leaving=True)[-1] == GiveUp(
+        ("b1",), "a", "every worker that may take it gave it back"
+    )
 
 
 def test_an_action_that_ends_workers_is_given_up(fleet: Driver) -> None:

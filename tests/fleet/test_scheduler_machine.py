@@ -261,8 +261,8 @@ class Fleet(RuleBasedStateMachine):
             assert any(isinstance(each, Refuse) for each in commands)
             assert not any(isinstance(each, Settle) for each in commands)
 
-    @rule(data=st.data())
-    def give_back(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), leaving=st.booleans())
+    def give_back(self, data: st.DataObject, leaving: bool) -> None:
         if self.counted:
             lease = data.draw(st.sampled_from(sorted(self.counted)))
             worker, action = self.given[lease]
@@ -270,8 +270,11 @@ class Fleet(RuleBasedStateMachine):
                 self.given.pop(lease)
                 self.counted.discard(lease)
                 self.ended.add(lease)
-                self.tried.add((worker, action))
-                self.say(GaveBack(self.now, worker, lease, "full"))
+                if leaving:
+                    self.draining.add(worker)
+                else:
+                    self.tried.add((worker, action))
+                self.say(GaveBack(self.now, worker, lease, "full", leaving))
 
     @rule(worker=workers)
     def renew(self, worker: str) -> None:

@@ -24,6 +24,21 @@ def test_a_cordoned_worker_that_joins_gets_nothing_though_something_waits(fleet:
     assert build.take("done").worker == "w1"
 
 
+def test_a_worker_that_gives_back_since_it_leaves_gets_the_action_again_when_it_was_started_anew(fleet: Scheduled) -> None:
+    worker, build = fleet.worker(incarnation="i1").joined(), fleet.build()
+    build.execute(K)
+    back = pb.WorkerMessage.LeaseGivenBack(lease=worker.lease().lease, reason="the worker was stopped", leaving=True)
+    worker.send(given_back=back)
+    assert "was stopped" in build.take("queued", again=True).reason
+    assert worker.none("lease")
+    assert fleet.state().workers[0].state == "draining"
+    same = fleet.worker(incarnation="i1").joined()
+    assert same.none("lease"), "it still leaves"
+    anew = fleet.worker(incarnation="i2").joined()
+    anew.done(anew.lease())
+    assert build.take("done").worker == "w1"
+
+
 def test_a_draining_worker_that_comes_back_gets_nothing_though_something_waits(fleet: Scheduled) -> None:
     worker = fleet.worker(incarnation="i1").joined()
     worker.send(drain=pb.WorkerMessage.Drain())
@@ -31,9 +46,7 @@ def test_a_draining_worker_that_comes_back_gets_nothing_though_something_waits(f
     build = fleet.build()
     build.execute(K)
     build.take("queued")
-    worker.close()
     back = fleet.worker(incarnation="i1").joined()
     assert back.none("lease")
-    back.close()
     anew = fleet.worker(incarnation="i2").joined()
     assert anew.lease().action.key == K, "a worker that was started anew does not drain"

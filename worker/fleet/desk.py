@@ -144,10 +144,10 @@ class Desk:
             lease.action.shown = None
         self.tidy(lease.action)
 
-    def give_back(self, lease: LeaseParty, why: str) -> None:
-        """Its worker will not end it: the action goes elsewhere."""
+    def give_back(self, lease: LeaseParty, why: str, *, leaving: bool = False) -> None:
+        """Its worker will not end it: the action goes elsewhere. leaving: for the worker ends."""
         self.drop_lease(lease)
-        self.handle(GaveBack(self.now(), lease.worker, lease.id, why))
+        self.handle(GaveBack(self.now(), lease.worker, lease.id, why, leaving))
 
     def say_started(self, lease: LeaseParty) -> None:
         """To all builds that want its action."""

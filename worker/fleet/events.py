@@ -122,12 +122,14 @@ class Finished(NamedTuple):
 
 
 class GaveBack(NamedTuple):
-    """The worker could not execute it: no space, interrupted, inputs not to be had. why: its own words."""
+    """The worker could not execute it: no space, interrupted, inputs not to be had. why: its own words. leaving: it is
+    about to end, which is the only reason; it may have the action again once it has joined anew, nothing before."""
 
     now: float
     worker: str
     lease: str
     why: str
+    leaving: bool = False
 
 
 class Tick(NamedTuple):

@@ -11,6 +11,9 @@ MAX_LEASES = 2
 """Leases of one action at the same time: the first worker's and that of a second one, if the first is late."""
 MAX_ATTEMPTS = 3
 """Leases of an action that may end without a result: what kills three machines will kill a fourth."""
+MAX_LEAVINGS = 16
+"""Leases of an action that workers may give back because they leave, which is nobody's fault; more count like others: a
+fleet that is started anew, one machine after the other, does it once each, and something else is wrong then."""
 
 LATE_FACTOR = 2.0
 LATE_SECONDS = 10.0

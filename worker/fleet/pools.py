@@ -26,9 +26,9 @@ class Next(NamedTuple):
 
 
 class Pool:
-    """fits: workers, as a set, that could take such actions, be they away or silent; able: those that take actions;
-    open: that have room now. actions: how many of this kind are wanted or run. nobody_since: when there was work and no
-    able worker. waiting: lines by person and build."""
+    """fits: workers, as a set, that could take such actions, be they away, silent or leaving; able: those that take
+    actions; open: that have room now. actions: how many of this kind are wanted or run. nobody_since: when there was
+    work and no able worker. waiting: lines by person and build."""
 
     def __init__(self, kind: Kind, members: Members) -> None:
         self.kind = kind
@@ -43,7 +43,7 @@ class Pool:
         """The member has changed."""
         bit = member.bit
         fits = member.fits(self.kind) and not member.drains
-        able = fits and member.present and not member.silent
+        able = fits and member.present and not (member.silent or member.leaves)
         self.fits = self.fits | bit if fits else self.fits & ~bit
         self.able = self.able | bit if able else self.able & ~bit
         self.open = self.open | bit if able and member.has_room(self.kind) else self.open & ~bit

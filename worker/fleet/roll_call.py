@@ -31,7 +31,7 @@ class RollCall:
             if len(book.members) >= MAX_WORKERS and not self._make_room():
                 return
             member = book.members.add(event.worker, book.now)
-        member.present, member.drains, member.silent = True, event.drains, False
+        member.present, member.drains, member.silent, member.leaves = True, event.drains, False, False
         member.name, member.slots, member.memory = event.name, event.slots, event.memory
         member.platforms, member.labels, member.key = event.platforms, event.labels, event.key
         book.absences.drop(member.worker)

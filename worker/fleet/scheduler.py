@@ -30,6 +30,7 @@ from worker.fleet.limits import (
     LEASE_SECONDS,
     MAX_ATTEMPTS,
     MAX_BUILDS,
+    MAX_LEAVINGS,
     MAX_TEXT,
     MAX_WANTED,
     MAX_WANTED_PER_BUILD,
@@ -223,20 +224,25 @@ class Scheduler:
         if member is None:
             return
         self._heard(member)
+        if event.leaving:
+            member.leaves = True
+            book.refresh(member)
         if lease is None or lease.member is not member:
             if self._roll_call.is_expired(member, event.lease):
                 self._roll_call.forget(event.lease)
             return
         action = lease.action
         book.end(lease)
-        book.change_kind(action, action.kind._replace(tried=action.kind.tried | {member.worker}))
-        text = event.why[:MAX_TEXT]
-        self._again(action, Why.GAVE_BACK, member, text)
+        if event.leaving and action.leavings < MAX_LEAVINGS:
+            action.leavings += 1
+        else:
+            action.attempts += 1
+            book.change_kind(action, action.kind._replace(tried=action.kind.tried | {member.worker}))
+        self._again(action, Why.GAVE_BACK, member, event.why[:MAX_TEXT])
 
     def _again(self, action: OpenAction, why: Why, member: Member, text: str = "") -> None:
         """A lease of it ended without a result, so it goes back to its old place, or is given up."""
         book = self._book
-        action.attempts += 1
         reason = book.note(action, why, member, text=text)
         if action.leases:
             book.go_on(action)
@@ -302,6 +308,7 @@ class Scheduler:
     def _put_back_lost(self) -> None:
         for lease in self._roll_call.lost():
             self._book.end(lease)
+            lease.action.attempts += 1
             self._again(lease.action, Why.LOST, lease.member)
 
     # Time
@@ -335,6 +342,7 @@ class Scheduler:
         book, action, member = self._book, lease.action, lease.member
         member.silent = True
         book.end(lease)
+        action.attempts += 1
         action.expired[lease.lease] = member.worker
         book.expired[lease.lease] = action
         self._again(action, Why.EXPIRED, member)

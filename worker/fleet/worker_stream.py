@@ -189,9 +189,11 @@ class WorkerStream:
             elif kind == "sealed":
                 from_worker(desk, party, request.sealed)
             elif kind == "given_back":
-                lease = desk.leases.get(request.given_back.lease)
+                back = request.given_back
+                lease = desk.leases.get(back.lease)
+                party.draining = party.draining or back.leaving
                 if lease is not None and lease.worker == party.name:
-                    self._give_back(lease, request.given_back.reason[:MAX_TEXT])
+                    self._give_back(lease, back.reason[:MAX_TEXT], leaving=back.leaving)
             elif kind == "held":
                 held = request.held
                 if len(held.added) + len(held.removed) + len(held.caches) > MAX_LAYERS:
@@ -207,11 +209,11 @@ class WorkerStream:
             elif kind == "hello":
                 raise invalid("the worker has said hello already")
 
-    def _give_back(self, lease: LeaseParty, why: str) -> None:
+    def _give_back(self, lease: LeaseParty, why: str, *, leaving: bool = False) -> None:
         desk = self._desk
         text = " ".join(why.split()) or "it did not say why"
         desk.say("lease given back", worker=lease.worker, lease=lease.id, action=lease.action.key, text=text)
-        desk.give_back(lease, text)
+        desk.give_back(lease, text, leaving=leaving)
 
     def _started(self, party: WorkerParty, started: pb.WorkerMessage.LeaseStarted) -> None:
         desk = self._desk
