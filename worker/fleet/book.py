@@ -205,10 +205,14 @@ class Book:
     # What people see
 
     def note(self, action: OpenAction, why: Why, member: Member | None = None, **details: object) -> str:
-        """Keep a decision. Its sentence."""
+        """Keep a decision, which is why the action is as it is now. Its sentence."""
+        action.reason = self.remark(action.key, why, member, **details)
+        return action.reason
+
+    def remark(self, key: str, why: Why, member: Member | None = None, **details: object) -> str:
+        """Keep a decision that changes nothing for the action, which may not be open. Its sentence."""
         text = why.sentence(worker=member.name if member else "", **details)
-        self.history.note(action.key, Decision(self.now, why, member.worker if member else "", text))
-        action.reason = text
+        self.history.note(key, Decision(self.now, why, member.worker if member else "", text))
         return text
 
     def tell(self, action: OpenAction, state: State, worker: str, reason: str) -> None:

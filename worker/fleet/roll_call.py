@@ -59,7 +59,7 @@ class RollCall:
             self.reject(member, held.lease, Why.NOT_HELD)
         elif not self.revive(member, held.lease):
             if book.is_own(held.lease):
-                self.reject(member, held.lease, Why.NOT_HELD)
+                self.reject(member, held.lease, Why.NOT_HELD, held.action)
             else:
                 self._adopt(member, held)
 
@@ -102,22 +102,27 @@ class RollCall:
         if action.key in book.chances and not self.may_come_back(action):
             book.chances.put(action.key, (book.now, action.place))
 
-    def reject(self, member: Member, name: str, why: Why) -> None:
-        """The worker shall stop what it works on without a lease; nor is its result welcome any more."""
+    def reject(self, member: Member, name: str, why: Why, action: str = "") -> None:
+        """The worker shall stop what it works on without a lease; nor is its result welcome any more. action: what it
+        says that it is of, "" if it does not say."""
+        book = self._book
         if self.is_expired(member, name):
+            action = book.expired[name].key
             self.forget(name)
-        self._book.say_revoked(member, name, why.sentence())
+        if action:
+            book.remark(action, why, member)
+        book.say_revoked(member, name, why.sentence())
 
     def _adopt(self, member: Member, held: Held) -> None:
         """A lease of the scheduler before this one. Its build comes back, too, or nobody wants it any more."""
         book = self._book
         action = book.actions.get(held.action)
         if action is not None and not self._has_room(member, action):
-            self.reject(member, held.lease, Why.NO_ROOM)
+            self.reject(member, held.lease, Why.NO_ROOM, held.action)
             return
         if action is None:
             if len(member.leases) >= member.slots:
-                self.reject(member, held.lease, Why.NO_ROOM)
+                self.reject(member, held.lease, Why.NO_ROOM, held.action)
                 return
             action = book.open_action(held.action, None)
             book.orphans.put(action.key, (book.now + ORPHAN_SECONDS, action.place))

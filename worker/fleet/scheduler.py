@@ -74,6 +74,11 @@ class Scheduler:
         commands, book.commands = book.commands, []
         return commands
 
+    def declined(self, now: float, action: str, why: Why) -> str:
+        """An action was not even asked for, since whoever passes events on has bounds, too. The reason's sentence."""
+        self._book.now = max(self._book.now, now)
+        return self._book.remark(action, why)
+
     def explain(self, action: str) -> tuple[Decision, ...]:
         """What was decided about an action, oldest first; empty if nothing is remembered."""
         return self._book.history.of(action)
@@ -143,7 +148,7 @@ class Scheduler:
             self._fresh.append((event.build, action))
 
     def _decline(self, event: Wanted, why: Why) -> None:
-        self._book.commands.append(GiveUp((event.build,), event.action, why.sentence()))
+        self._book.commands.append(GiveUp((event.build,), event.action, self._book.remark(event.action, why)))
 
     def _tell_fresh(self) -> None:
         """Builds whose actions did not start at once hear why."""
@@ -215,7 +220,7 @@ class Scheduler:
             book.builds[build].done += 1
         book.commands.append(Settle(action.key, event.lease, member.worker, tuple(action.builds)))
         for other in tuple(action.leases.values()):
-            book.revoke(other, Why.FIRST.sentence(first=member.name))
+            book.revoke(other, book.remark(action.key, Why.FIRST, other.member, first=member.name))
         book.forget(action)
 
     def _gave_back(self, event: GaveBack) -> None:
@@ -322,8 +327,9 @@ class Scheduler:
             book.unpark(book.actions[key])
         for key in book.orphans.due(book.now):
             action = book.actions[key]
+            text = book.note(action, Why.UNWANTED)
             for lease in tuple(action.leases.values()):
-                book.revoke(lease, Why.UNWANTED.sentence())
+                book.revoke(lease, text)
             book.forget(action)
         for key in book.chances.due(book.now):
             action = book.actions[key]
