@@ -59,13 +59,13 @@ class Book:
 
     # Actions
 
-    def open_action(self, key: str, needs: Needs | None) -> OpenAction:
-        """Nobody wants it yet."""
+    def open_action(self, key: str, needs: Needs | None, person: str = "") -> OpenAction:
+        """Nobody wants it yet. person: whose build is going to, "" if there is none."""
         action = OpenAction(key, self.number(), kind_of(needs) if needs else Kind(), None, self.now)
         if needs:
             action.takes(needs)
         self.actions[key] = action
-        self.pools.enter(action.kind)
+        self.pools.enter(action.kind, person)
         return action
 
     def change_kind(self, action: OpenAction, kind: Kind) -> None:

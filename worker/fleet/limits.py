@@ -59,6 +59,12 @@ MAX_WANTED = 200_000
 """Actions that are waited for or run: some 200 MB here."""
 MAX_WANTED_PER_BUILD = 20_000
 """No Dockerfile has as many nodes; a client that asks for more is mistaken, and makes the rest itself."""
+MAX_KINDS = 1024
+"""Kinds of actions that wait or run, by what they need of workers. Whenever a worker becomes free or busy each of them
+is looked at: 5 ms with so many. What workers gave back comes on top."""
+MAX_KINDS_PER_PERSON = 256
+"""Of them those of one person, or of a CI system with one token; who says another `memory=` with each step gets no
+further, and holds nobody else up."""
 MAX_LAYERS = 50_000
 """Layers and caches known of one worker: more than a disk holds of usual ones; the rest is taken as not there."""
 MAX_PEOPLE = 4096

@@ -37,6 +37,7 @@ from worker.fleet.limits import (
     NOBODY_SECONDS,
 )
 from worker.fleet.matching import Matching
+from worker.fleet.needs import kind_of
 from worker.fleet.pools import build_key, person_key
 from worker.fleet.roll_call import RollCall
 
@@ -134,7 +135,10 @@ class Scheduler:
             if len(book.actions) >= MAX_WANTED:
                 self._decline(event, Why.TOO_MANY)
                 return
-            action = book.open_action(event.action, event.needs)
+            if not book.pools.may_enter(kind_of(event.needs), build.person):
+                self._decline(event, Why.TOO_MANY_KINDS)
+                return
+            action = book.open_action(event.action, event.needs, build.person)
         elif action.needs is None:
             self._roll_call.needs_known(action, event.needs)
         action.critical = max(action.critical, event.needs.critical)
