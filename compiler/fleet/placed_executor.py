@@ -177,6 +177,8 @@ class PlacedExecutor:
             elif event.HasField("started"):
                 self._started(turn, event.started)
             elif event.HasField("log"):
+                if event.log.anew:
+                    turn.log.restart()
                 turn.log.add(event.log.data)
             elif event.HasField("sealed"):
                 turn.sealed(event.sealed)

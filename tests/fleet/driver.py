@@ -76,8 +76,8 @@ class Driver:
     def finish(self, worker: str, lease: str, ok: bool = True, layers: tuple[str, ...] = ()) -> list[Command]:
         return self.scheduler.handle(Finished(self.now, worker, lease, ok, layers))
 
-    def give_back(self, worker: str, lease: str, why: str = "no space left") -> list[Command]:
-        return self.scheduler.handle(GaveBack(self.now, worker, lease, why))
+    def give_back(self, worker: str, lease: str, why: str = "no space left", *, leaving: bool = False) -> list[Command]:
+        return self.scheduler.handle(GaveBack(self.now, worker, lease, why, leaving))
 
     def after(self, seconds: float, *alive: str) -> list[Command]:
         """Time passes, second by second; these workers renew what they hold."""

@@ -255,8 +255,12 @@ def test_it_gives_back_what_it_has_when_it_is_interrupted(own: Cluster, base: Ma
     while not again.again:
         again = build.take("queued", key)
     assert own.server.events("lease given back")[0]["text"] == "the worker was stopped"
-    build.close()
     assert not list((worker.store / "runs").iterdir()), "nothing is left behind"
+    anew = own.join("w1", arguments=("--store", str(worker.store)))[0]
+    assert build.take("started", key).worker == "w1", "it may have it again after its restart"
+    build.send(cancel=key)
+    build.close()
+    anew.stop()
 
 
 def test_it_does_not_outlive_a_kill(own: Cluster, base: Made) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+from buildgraph.v1 import fleet_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cache.digest import Digest
 from compiler.fleet.fleet_log import KEPT, FleetLog
+from compiler.fleet.link import Watch
+from compiler.fleet.placed_executor import PlacedExecutor, Wish, _Turn
+from worker.action import Order
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +56,21 @@ def test_a_command_that_begins_again_has_a_new_log(tmp_path: Path) -> None:
     log.add(b"first\nsecond\n")
     assert shown == ["first", "half", "first", "second"]
     assert log.whole(Digest.of(b"first\nsecond\n")) is not None
+    log.close()
+
+
+def test_a_log_that_begins_anew_takes_the_place_of_what_came(tmp_path: Path) -> None:
+    log, shown = log_in(tmp_path)
+    watch = Watch(fleet_pb2.ExecuteAction())
+    for data, anew in ((b"one\ntwo\nha", False), (b"one\n", True), (b"two\nthree\n", False)):
+        watch.tell(fleet_pb2.BuildEvent(log=fleet_pb2.ActionLog(data=data, anew=anew)))
+    watch.tell(fleet_pb2.BuildEvent(done=fleet_pb2.ActionDone(worker="w2")))
+    remote = SimpleNamespace(settings=SimpleNamespace(write="main", origin="server:8980"))
+    client = PlacedExecutor(None, None, None, remote, None)  # type: ignore[arg-type]  # nothing of them is used
+    done = client._follow(_Turn(watch, Order({}, {}, {}, shown.append, lambda: False), Wish(), log))
+    assert done is not None
+    assert shown == ["one", "two", "ha", "one", "two", "three"]
+    assert log.whole(Digest.of(b"one\ntwo\nthree\n")) == b"one\ntwo\nthree\n", "as the result has it"
     log.close()
 
 

@@ -13,7 +13,7 @@ from driver import AMD, MB, Driver, lease, leases, told, with_two_builds
 
 from worker.fleet.commands import GiveUp, Lease, Refuse, Revoke, Settle, Tell
 from worker.fleet.decisions import Why
-from worker.fleet.limits import LEASE_SECONDS, NOBODY_SECONDS
+from worker.fleet.limits import LEASE_SECONDS, NOBODY_SECONDS, ORPHAN_SECONDS
 
 
 @pytest.fixture
@@ -299,6 +299,39 @@ def test_decisions_are_found_by_the_beginning_of_the_key(fleet: Driver) -> None:
     fleet.want("b1", "abc2")
     assert fleet.scheduler.beginning_with("abc") == ("abc1", "abc2")
     assert fleet.scheduler.explain("abc") == ()
+
+
+def test_it_is_explained_why_leases_were_taken_back(fleet: Driver) -> None:
+    fleet.join("w1")
+    fleet.join("w2")
+    fleet.want("b1", "a", seconds=1.0)
+    fleet.finish("w2", lease(fleet.after(12, "w1", "w2")))
+    assert fleet.scheduler.explain("a")[-1][1:] == (Why.FIRST, "w1", "w2 was first")
+
+
+def test_it_is_explained_why_a_lease_that_expired_did_not_come_back(fleet: Driver) -> None:
+    fleet.join("w1", slots=2)
+    first = lease(fleet.want("b1", "a", memory=600))
+    fleet.want("b1", "b", memory=600, critical=9.0)
+    fleet.after(LEASE_SECONDS)
+    assert leases(fleet.renew("w1")) == [("b", "w1")]
+    fleet.renew("w1", first)
+    assert fleet.scheduler.explain("a")[-1][1:] == (Why.NOT_HELD, "w1", Why.NOT_HELD.sentence())
+    (queued,) = fleet.scheduler.snapshot().queued
+    assert queued.reason == "the lease of w1 expired", "that is why it waits"
+
+
+def test_it_is_explained_why_a_restarted_scheduler_took_a_lease_back() -> None:
+    fleet = Driver("2")
+    fleet.join("w1", leases=(("1.7", "a", 30.0), ("1.8", "b", 30.0)))
+    assert fleet.whys("b") == [Why.NO_ROOM]
+    fleet.after(ORPHAN_SECONDS, "w1")
+    assert fleet.whys("a") == [Why.ADOPTED, Why.UNWANTED]
+
+
+def test_what_is_declined_is_explained(fleet: Driver) -> None:
+    fleet.want("nobody's", "a")
+    assert fleet.text("a") == "its build is not open, or too many are"
 
 
 def test_every_reason_is_one_readable_sentence() -> None:

@@ -156,12 +156,12 @@ class Fleet(RuleBasedStateMachine):
     def held_by(self, worker: str) -> list[str]:
         return [name for name, (owner, _) in self.given.items() if owner == worker]
 
-    @rule(worker=workers, has=layers, keeps=st.booleans())
-    def join(self, worker: str, has: frozenset[str], keeps: bool) -> None:
+    @rule(worker=workers, has=layers, keeps=st.booleans(), drains=st.sampled_from([False, False, True]))
+    def join(self, worker: str, has: frozenset[str], keeps: bool, drains: bool = False) -> None:
         slots, memory, platforms, labels = WORKERS[worker]
         names = self.held_by(worker) if keeps else []
         self.present.add(worker)
-        self.draining.discard(worker)
+        (self.draining.add if drains else self.draining.discard)(worker)
         for name in set(self.held_by(worker)) - set(names):
             self.end(name)
         for name in names:
@@ -169,7 +169,8 @@ class Fleet(RuleBasedStateMachine):
                 self.renewed[name] = self.now
                 self.counted.add(name)
         held = tuple(Held(name, self.given[name][1], 1.0) for name in names)
-        self.say(WorkerJoined(self.now, worker, worker, slots, memory, platforms, labels, has, frozenset(), held, worker.encode()))
+        offered = (worker, slots, memory, platforms, labels, has, frozenset[str](), held, worker.encode(), drains)
+        self.say(WorkerJoined(self.now, worker, *offered))
 
     @rule(worker=workers)
     def leave(self, worker: str) -> None:
@@ -261,8 +262,8 @@ class Fleet(RuleBasedStateMachine):
             assert any(isinstance(each, Refuse) for each in commands)
             assert not any(isinstance(each, Settle) for each in commands)
 
-    @rule(data=st.data())
-    def give_back(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), leaving=st.booleans())
+    def give_back(self, data: st.DataObject, leaving: bool) -> None:
         if self.counted:
             lease = data.draw(st.sampled_from(sorted(self.counted)))
             worker, action = self.given[lease]
@@ -270,8 +271,11 @@ class Fleet(RuleBasedStateMachine):
                 self.given.pop(lease)
                 self.counted.discard(lease)
                 self.ended.add(lease)
-                self.tried.add((worker, action))
-                self.say(GaveBack(self.now, worker, lease, "full"))
+                if leaving:
+                    self.draining.add(worker)
+                else:
+                    self.tried.add((worker, action))
+                self.say(GaveBack(self.now, worker, lease, "full", leaving))
 
     @rule(data=st.data())
     def unserve(self, data: st.DataObject) -> None:
@@ -319,6 +323,7 @@ class Fleet(RuleBasedStateMachine):
         assert set(book.builds) == self.opened
         assert len(book.pools) <= len(wanted)
         assert set(book.expired) <= set(self.given)
+        assert set(book.chances) <= wanted
         assert len(book.expiries) == len(book.leases) >= len(book.lates)
         assert len(book.patience) == sum(len(member.awaited) for member in book.members)
         assert all(action.is_queued or action.leases for action in book.actions.values())

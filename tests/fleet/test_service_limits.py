@@ -21,7 +21,7 @@ from scheduled import Scheduled, Stream, key
 from worker.fleet.build_outbox import BuildOutbox
 from worker.fleet.log_buffer import LogBuffer, LogSpace, left_out
 from worker.fleet.outbox import Outbox
-from worker.fleet.service_limits import LOG_TAIL, MAX_SEALED
+from worker.fleet.service_limits import LOG_TAIL, MAX_BODIES, MAX_SEALED
 
 K = key(1)
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -115,6 +115,15 @@ def test_a_request_that_makes_no_sense_ends_its_stream_and_no_other(fleet: Sched
     right.execute(K)
     worker.done(worker.lease())
     assert right.take("done")
+
+
+def test_what_is_too_much_to_wait_is_declined_and_explained(fleet: Scheduled) -> None:
+    build = fleet.build()
+    fleet.service.desk.bodies += MAX_BODIES
+    build.execute(K)
+    assert build.take("declined").reason == "too much waits already"
+    (said,) = fleet.fleet().Explain(pb.ExplainRequest(action=K), metadata=[("name", "ann")]).decisions
+    assert (said.reason, said.text) == ("TOO_MUCH", "too much waits already")
 
 
 def test_a_build_needs_a_name_that_is_one(fleet: Scheduled) -> None:

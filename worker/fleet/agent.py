@@ -89,7 +89,7 @@ class Agent:
                 self._say("drained")
                 return True
             elif order == "interrupt":
-                self._stop(connection, "the worker was stopped")
+                self._stop(connection, "the worker was stopped", leaving=True)
                 return False
             elif isinstance(order, BuildgraphError):
                 self._stop(connection, order.message)
@@ -156,13 +156,14 @@ class Agent:
         with self._lock:
             leases = [lease.held() for lease in self._leases.values()]
             caches = sorted(self._caches)
+            draining = self._draining
         return pb.WorkerMessage.Hello(
             version=VERSION, name=offer.name, program=offer.program, slots=offer.slots, memory=offer.memory,
             platforms=offer.platforms, features=offer.features, labels=offer.labels,
             layers=self._tools.hot.diff_ids()[:MOST_TOLD], caches=caches, key=identity.public,
             signature=identity.sign(hello_text(nonce, offer.name, self._incarnation)), leases=leases,
             # Once it is welcomed the scheduler keeps it, and somebody may have said otherwise since.
-            cordoned=offer.cordoned and not self._joined, incarnation=self._incarnation,
+            cordoned=offer.cordoned and not self._joined, incarnation=self._incarnation, draining=draining,
         )  # fmt: skip
 
     def welcomed(self, welcome: Welcome, outgoing: Outgoing) -> None:
@@ -193,7 +194,8 @@ class Agent:
                 return
             outgoing = self._outgoing
             full = len(self._leases) >= 2 * self._offer.slots + 2
-            refusal = "it drains" if self._draining or self._stopping else "it has too many leases" if full else ""
+            ends = self._draining or self._stopping
+            refusal = "it drains" if ends else "it has too many leases" if full else ""
             if not refusal:
                 made = AgentLease(lease, self._tools, self)
                 self._leases[lease.lease] = made
@@ -201,7 +203,7 @@ class Agent:
                 self._threads[lease.lease] = thread
         if refusal:
             if outgoing is not None:
-                back = pb.WorkerMessage.LeaseGivenBack(lease=lease.lease, reason=refusal)
+                back = pb.WorkerMessage.LeaseGivenBack(lease=lease.lease, reason=refusal, leaving=ends)
                 outgoing.put(pb.WorkerMessage(given_back=back))
             return
         self._say(f"begins {made.text}")
@@ -336,15 +338,16 @@ class Agent:
         if not count:
             self._orders.put("drained")
 
-    def _stop(self, connection: threading.Thread, reason: str) -> None:
-        """reason: why what is left is given back, "" if nothing is."""
+    def _stop(self, connection: threading.Thread, reason: str, *, leaving: bool = False) -> None:
+        """reason: why what is left is given back, "" if nothing is. leaving: only because it ends, so that it may have
+        it again."""
         with self._lock:
             leases = list(self._leases.values())
             threads = list(self._threads.values())
             self._stopping = True
             stream = self._stream
         for lease in leases:
-            lease.cancel(reason, give_back=True)
+            lease.cancel(reason, give_back=True, leaving=leaving)
         until = time.monotonic() + STOP_SECONDS
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))

@@ -117,6 +117,7 @@ class AgentLease:
         self._reason = ""
         """Why it was cancelled."""
         self._gives_back = False
+        self._leaving = False
         self._kill: Callable[[], None] | None = None
         self._line = WorkerLine(order.lease, (self.namespace, self.key), self._send_sealed, self._room)
         self._started: pb.WorkerMessage | None = None
@@ -136,10 +137,12 @@ class AgentLease:
     def cancelled(self) -> bool:
         return bool(self._reason)
 
-    def cancel(self, reason: str, *, give_back: bool = False) -> None:
-        """Nobody wants it any more, or not from here. give_back: the scheduler does not know yet."""
+    def cancel(self, reason: str, *, give_back: bool = False, leaving: bool = False) -> None:
+        """Nobody wants it any more, or not from here. give_back: the scheduler does not know yet. leaving: the worker
+        ends, which is the only reason."""
         with self._lock:
             self._gives_back = self._gives_back or (give_back and not self._reason)
+            self._leaving = self._leaving or (leaving and not self._reason)
             self._reason = self._reason or reason
             kill = self._kill
         if kill is not None:
@@ -324,7 +327,8 @@ class AgentLease:
         outgoing = self._home.outgoing()
         revoked = self.cancelled() and not self._gives_back
         if outgoing is not None and not revoked:
-            back = pb.WorkerMessage.LeaseGivenBack(lease=self.id, reason=" ".join(reason.split())[:MAX_REASON])
+            text = " ".join(reason.split())[:MAX_REASON]
+            back = pb.WorkerMessage.LeaseGivenBack(lease=self.id, reason=text, leaving=self._leaving)
             outgoing.put(pb.WorkerMessage(given_back=back))
         self._home.over(self, f"not wanted any more: {reason}" if revoked else f"given back: {reason}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.fleet.commands import Lease, Revoke, Tell
+from worker.fleet.commands import Lease, Revoke, Show, Tell
 from worker.fleet.decisions import Decision, History, Why
 from worker.fleet.fairness import Shares
 from worker.fleet.leases import OpenAction, OpenLease
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class Book:
     """actions, leases, builds: what is open, by key. expired: actions by leases whose late result is still welcome.
     commands: of the event that is being handled. The Ranked are moments: when leases expire and are late, when actions
-    have waited long enough for a worker, when adopted ones have for a build, when those who left are given up."""
+    have waited long enough for a worker, when adopted ones have for a build, when those who left are given up; chances:
+    when actions are given up that nobody may begin any more, but whose worker may come back."""
 
     def __init__(self, boot: str) -> None:
         self.boot = boot
@@ -44,6 +45,7 @@ class Book:
         self.patience = Ranked()
         self.orphans = Ranked()
         self.absences = Ranked()
+        self.chances = Ranked()
         self._number = 0
 
     def number(self) -> int:
@@ -57,13 +59,13 @@ class Book:
 
     # Actions
 
-    def open_action(self, key: str, needs: Needs | None) -> OpenAction:
-        """Nobody wants it yet."""
+    def open_action(self, key: str, needs: Needs | None, person: str = "") -> OpenAction:
+        """Nobody wants it yet. person: whose build is going to, "" if there is none."""
         action = OpenAction(key, self.number(), kind_of(needs) if needs else Kind(), None, self.now)
         if needs:
             action.takes(needs)
         self.actions[key] = action
-        self.pools.enter(action.kind)
+        self.pools.enter(action.kind, person)
         return action
 
     def change_kind(self, action: OpenAction, kind: Kind) -> None:
@@ -79,8 +81,9 @@ class Book:
         self.orphans.drop(action.key)
 
     def enqueue(self, action: OpenAction) -> None:
-        """It waits, for all builds that want it; its rank may have changed. Not if it waits for a certain worker."""
-        if action.waits_for is None:
+        """It waits, for all builds that want it; its rank may have changed. Not if it waits for a certain worker,
+        or only for one that comes back with it."""
+        if action.waits_for is None and action.key not in self.chances:
             pool = self.pools[action.kind]
             for build in action.builds:
                 pool.put(action, build, self.builds[build].person)
@@ -111,6 +114,7 @@ class Book:
             del action.waits_for.awaited[action.key]
             action.waits_for = None
             self.patience.drop(action.key)
+        self.chances.drop(action.key)
 
     def forget(self, action: OpenAction) -> tuple[str, ...]:
         """It is settled, given up or not wanted, and has no leases: the builds that wanted it."""
@@ -162,6 +166,13 @@ class Book:
             self._charge(lease, self.now - lease.started - lease.charged)
         self.refresh(member)
 
+    def go_on(self, action: OpenAction) -> None:
+        """A lease of it ended without a result, and others are left: they may get a second worker again, and the log of
+        the first of them is shown."""
+        for lease in action.leases.values():
+            self.lates.put(lease.lease, (lease.started + action.late_after, self.number()))
+        self.commands.append(Show(action.key, next(iter(action.leases))))
+
     def _charge(self, lease: OpenLease, seconds: float) -> None:
         self.shares.add(self.now, person_key(lease.person), seconds)
         if lease.build in self.builds:
@@ -194,10 +205,14 @@ class Book:
     # What people see
 
     def note(self, action: OpenAction, why: Why, member: Member | None = None, **details: object) -> str:
-        """Keep a decision. Its sentence."""
+        """Keep a decision, which is why the action is as it is now. Its sentence."""
+        action.reason = self.remark(action.key, why, member, **details)
+        return action.reason
+
+    def remark(self, key: str, why: Why, member: Member | None = None, **details: object) -> str:
+        """Keep a decision that changes nothing for the action, which may not be open. Its sentence."""
         text = why.sentence(worker=member.name if member else "", **details)
-        self.history.note(action.key, Decision(self.now, why, member.worker if member else "", text))
-        action.reason = text
+        self.history.note(key, Decision(self.now, why, member.worker if member else "", text))
         return text
 
     def tell(self, action: OpenAction, state: State, worker: str, reason: str) -> None:

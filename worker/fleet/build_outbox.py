@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
 
 class _Reading:
-    """One action's log, how far it was sent, and what is said after it. until: when the rest is not waited for."""
+    """One action's log, how far it was sent, and what is said after it. anew: it takes the place of another one, which
+    is still to be said. until: when the rest is not waited for."""
 
-    def __init__(self, log: LogBuffer | None) -> None:
+    def __init__(self, log: LogBuffer | None, *, anew: bool = False) -> None:
         self.log = log
+        self.anew = anew
         self.at = 0
         self.last: pb.BuildEvent | None = None
         self.until = 0.0
@@ -40,7 +42,7 @@ class BuildOutbox(Outbox[pb.BuildEvent]):
         """By action's key; the one that was served last stands last."""
 
     def follow(self, key: str, log: LogBuffer) -> None:
-        """Send this log of the action from its start, in place of the one that was followed."""
+        """Send this log of the action from its start, in place of the one that was followed, if there was one."""
         with self._changed:
             if self._end is not None:
                 return
@@ -49,7 +51,7 @@ class BuildOutbox(Outbox[pb.BuildEvent]):
                 return
             self._readings.pop(key, None)
             log.hold(self.wake)
-            self._readings[key] = _Reading(log)
+            self._readings[key] = _Reading(log, anew=old is not None and old.log is not None)
             self._changed.notify_all()
         if old is not None and old.log is not None:
             old.log.let_go(self.wake)
@@ -88,14 +90,15 @@ class BuildOutbox(Outbox[pb.BuildEvent]):
         for key, reading in self._readings.items():
             log = reading.log
             unread = 0 if log is None else log.size - reading.at
-            if log is not None and unread:
+            if log is not None and (unread or reading.anew):
                 data = b""
                 if reading.last is not None and now >= reading.until and unread > LOG_TAIL:
                     data = self._skip(reading, log, unread - LOG_TAIL)
                 piece = log.read(reading.at, LOG_PIECE)
                 reading.at += len(piece)
+                anew, reading.anew = reading.anew, False
                 self._readings[key] = self._readings.pop(key)
-                return pb.BuildEvent(log=pb.ActionLog(key=key, data=data + piece))
+                return pb.BuildEvent(log=pb.ActionLog(key=key, data=data + piece, anew=anew))
             if reading.last is not None:
                 del self._readings[key]
                 self._release((reading,))

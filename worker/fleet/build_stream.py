@@ -17,6 +17,7 @@ from worker.fleet.adopting import id_for_build
 from worker.fleet.arrivals import opened_event
 from worker.fleet.build_outbox import BuildOutbox
 from worker.fleet.commands import Tell
+from worker.fleet.decisions import Why
 from worker.fleet.desk import action_id
 from worker.fleet.events import BuildClosed, BuildOpened, Unwanted, Wanted
 from worker.fleet.gate import check_build, end_by
@@ -148,12 +149,9 @@ class BuildStream:
 
     def _want(self, party: BuildParty, name: str, execute: Execute) -> None:
         desk, size = self._desk, execute.size
-        reason = ""
-        if len(party.wants) >= MAX_WANTED_PER_BUILD:
-            reason = "its build wants too many actions already"
-        elif desk.bodies + size > MAX_BODIES:
-            reason = "too much waits already"
-        if reason:
+        is_full = len(party.wants) >= MAX_WANTED_PER_BUILD
+        if is_full or desk.bodies + size > MAX_BODIES:
+            reason = desk.scheduler.declined(desk.now(), name, Why.TOO_MANY_OF_BUILD if is_full else Why.TOO_MUCH)
             declined = pb.ActionDeclined(key=execute.order.key, reason=reason)
             party.settle(name, execute.order.key, pb.BuildEvent(declined=declined))
             return

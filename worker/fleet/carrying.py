@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from buildgraph.v1 import fleet_pb2 as pb
 
-from worker.fleet.commands import GiveUp, Lease, Refuse, Revoke, Settle, Tell
+from worker.fleet.commands import GiveUp, Lease, Refuse, Revoke, Settle, Show, Tell
 from worker.fleet.events import GaveBack
 from worker.fleet.rights import may_take
 
@@ -32,6 +32,8 @@ class Carrying:
                     self._tell(command)
                 case Lease():
                     self._give(command)
+                case Show():
+                    self._show(command)
                 case Settle():
                     self._settle(command)
                 case Revoke():
@@ -56,7 +58,7 @@ class Carrying:
         serving, execute = self._serving(action)
         lease.serving = serving
         if action.shown is None:
-            self.show(action, lease)
+            self._follow(action, lease)
         caches = execute.needs.caches
         worker.had_mounts(action.namespace, caches)
         mounts = [] if desk.mounts is None else desk.mounts.known(action.namespace, caches)
@@ -130,12 +132,17 @@ class Carrying:
             message.worker_key = worker.hello.key
         build.tell(pb.BuildEvent(started=message))
 
-    def show(self, action: ActionParty, lease: LeaseParty | None) -> None:
+    def _show(self, command: Show) -> None:
+        action, lease = self._desk.actions.get(command.action), self._desk.leases.get(command.lease)
+        if action is not None and lease is not None and lease.action is action:
+            self._follow(action, lease)
+
+    def _follow(self, action: ActionParty, lease: LeaseParty) -> None:
         """From now on this lease's log is the action's."""
         action.shown = lease
         for name in action.builds:
             build = self._desk.builds.get(name)
-            if build is not None and lease is not None:
+            if build is not None:
                 build.outbox.follow(action.key, lease.log)
 
     # ends

@@ -27,6 +27,13 @@ class Revoke(NamedTuple):
     why: str
 
 
+class Show(NamedTuple):
+    """Of an action's leases one ended without a result, and this one goes on: its log is the action's."""
+
+    action: str
+    lease: str
+
+
 class Tell(NamedTuple):
     """Tell a build how its action is. worker: where it started, "" otherwise. again: it had started, and waits."""
 
@@ -62,4 +69,4 @@ class GiveUp(NamedTuple):
     why: str
 
 
-Command = Lease | Revoke | Tell | Settle | Refuse | GiveUp
+Command = Lease | Revoke | Show | Tell | Settle | Refuse | GiveUp

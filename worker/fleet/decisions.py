@@ -50,6 +50,8 @@ class Why(Enum):
     GONE = "the workers that may take it did not come back"
     DRAINING = "the workers that may take it are draining"
     TOO_MANY = "too many actions wait already"
+    TOO_MUCH = "too much waits already"
+    TOO_MANY_KINDS = "actions with too many different needs wait already"
     TOO_MANY_OF_BUILD = "its build wants too many actions already"
     NOT_OPEN = "its build is not open, or too many are"
     # How it ends, and why a lease does.

@@ -143,19 +143,19 @@ class Desk:
         return lease
 
     def drop_lease(self, lease: LeaseParty) -> None:
-        """It is over, or was never known to be otherwise."""
+        """It is over, or was never known to be otherwise. If its log was shown, the scheduler says which one is now."""
         self.leases.pop(lease.id, None)
         lease.action.leases.pop(lease.id, None)
         lease.log.end()
         lease.log.let_go()
         if lease.action.shown is lease:
-            self._carrying.show(lease.action, next(iter(lease.action.leases.values()), None))
+            lease.action.shown = None
         self.tidy(lease.action)
 
-    def give_back(self, lease: LeaseParty, why: str) -> None:
-        """Its worker will not end it: the action goes elsewhere."""
+    def give_back(self, lease: LeaseParty, why: str, *, leaving: bool = False) -> None:
+        """Its worker will not end it: the action goes elsewhere. leaving: for the worker ends."""
         self.drop_lease(lease)
-        self.handle(GaveBack(self.now(), lease.worker, lease.id, why))
+        self.handle(GaveBack(self.now(), lease.worker, lease.id, why, leaving))
 
     def unserve(self, lease: LeaseParty) -> None:
         """The build that was to send what is secret for it has gone: it begins again for those that are left."""

@@ -24,7 +24,7 @@ class Held(NamedTuple):
 class WorkerJoined(NamedTuple):
     """A worker's stream is open, for the first time or again. worker: its identity. name: for people. memory: bytes.
     layers: diff_ids that it holds. caches: ids of cache mounts that it has. key: Ed25519, which it has shown to be its
-    own."""
+    own. drains: it takes nothing new, from the first moment."""
 
     now: float
     worker: str
@@ -37,6 +37,7 @@ class WorkerJoined(NamedTuple):
     caches: frozenset[str] = frozenset()
     leases: tuple[Held, ...] = ()
     key: bytes = b""
+    drains: bool = False
 
 
 class WorkerLeft(NamedTuple):
@@ -121,12 +122,14 @@ class Finished(NamedTuple):
 
 
 class GaveBack(NamedTuple):
-    """The worker could not execute it: no space, interrupted, inputs not to be had. why: its own words."""
+    """The worker could not execute it: no space, interrupted, inputs not to be had. why: its own words. leaving: it is
+    about to end, which is the only reason; it may have the action again once it has joined anew, nothing before."""
 
     now: float
     worker: str
     lease: str
     why: str
+    leaving: bool = False
 
 
 class Unserved(NamedTuple):

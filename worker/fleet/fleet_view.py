@@ -88,7 +88,7 @@ def view_of(book: Book) -> FleetView:
 def _worker(member: Member) -> WorkerView:
     if not member.present:
         state = "lost"
-    elif member.drains:
+    elif member.drains or member.leaves:
         state = "draining"
     else:
         state = "silent" if member.silent else "ready"

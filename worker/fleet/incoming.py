@@ -77,6 +77,7 @@ class Hello(NamedTuple):
     key: bytes
     incarnation: str
     cordoned: bool
+    draining: bool
     leases: tuple[HeldLease, ...]
 
 
@@ -133,7 +134,8 @@ def checked_hello(message: pb.WorkerMessage.Hello) -> Hello:
     return Hello(
         message.name, message.program[:MAX_NAME], message.slots, message.memory, _names(message.platforms),
         _names(message.features), _labels(message.labels), frozenset(map(_name, message.layers)),
-        frozenset(map(_name, message.caches)), message.key, message.incarnation, message.cordoned, tuple(leases),
+        frozenset(map(_name, message.caches)), message.key, message.incarnation, message.cordoned, message.draining,
+        tuple(leases),
     )  # fmt: skip
 
 

@@ -27,8 +27,9 @@ CACHE = "cache "
 class OpenAction:
     """place: its number; equal ranks go in this order. since: when it came, or came back. needs: None if it was adopted
     and no build has said. builds: that want it, in order. expired: leases that ended without a result which is still
-    welcome, and their workers. attempts: leases that ended without one. patience: when it stops to wait for a worker,
-    None if it never waited. waits_for: that worker. reason: of the latest decision, for people."""
+    welcome, and their workers. attempts: leases that ended without one, but for those that came back, and for leavings:
+    those that workers gave back because they left. patience: when it stops to wait for a worker, None if it never
+    waited. waits_for: that worker. reason: of the latest decision, for people."""
 
     key: str
     place: int
@@ -42,6 +43,7 @@ class OpenAction:
     leases: dict[str, OpenLease] = field(default_factory=dict)
     expired: dict[str, str] = field(default_factory=dict)
     attempts: int = 0
+    leavings: int = 0
     patience: float | None = None
     waits_for: Member | None = None
     reason: str = ""

@@ -11,6 +11,9 @@ MAX_LEASES = 2
 """Leases of one action at the same time: the first worker's and that of a second one, if the first is late."""
 MAX_ATTEMPTS = 3
 """Leases of an action that may end without a result: what kills three machines will kill a fourth."""
+MAX_LEAVINGS = 16
+"""Leases of an action that workers may give back because they leave, which is nobody's fault; more count like others: a
+fleet that is started anew, one machine after the other, does it once each, and something else is wrong then."""
 
 LATE_FACTOR = 2.0
 LATE_SECONDS = 10.0
@@ -42,7 +45,8 @@ SHARE_SECONDS = 60.0
 """Slot-seconds that count as the same use, so that below this difference the longest path decides."""
 
 NOBODY_SECONDS = 15.0
-"""How long an action waits for workers that are away: they come back by themselves within a few seconds."""
+"""How long an action waits for workers that are away: they come back by themselves within a few seconds. As long it
+waits for one that may come back with its last lease."""
 ORPHAN_SECONDS = 60.0
 """How long what a worker of an earlier scheduler still executes may go on without a build that wants it: clients need
 a while to come back, too."""
@@ -55,6 +59,12 @@ MAX_WANTED = 200_000
 """Actions that are waited for or run: some 200 MB here."""
 MAX_WANTED_PER_BUILD = 20_000
 """No Dockerfile has as many nodes; a client that asks for more is mistaken, and makes the rest itself."""
+MAX_KINDS = 1024
+"""Kinds of actions that wait or run, by what they need of workers. Whenever a worker becomes free or busy each of them
+is looked at: 5 ms with so many. What workers gave back comes on top."""
+MAX_KINDS_PER_PERSON = 256
+"""Of them those of one person, or of a CI system with one token; who says another `memory=` with each step gets no
+further, and holds nobody else up."""
 MAX_LAYERS = 50_000
 """Layers and caches known of one worker: more than a disk holds of usual ones; the rest is taken as not there."""
 MAX_PEOPLE = 4096

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.fleet.decisions import Why, size
-from worker.fleet.limits import BANDWIDTH, MAX_LEASES
+from worker.fleet.limits import BANDWIDTH, MAX_ATTEMPTS, MAX_LEASES
 from worker.fleet.placement import place
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ class Matching:
             return
         for name in tuple(self._late):
             lease = book.leases.get(name)
-            if lease is None or len(lease.action.leases) >= MAX_LEASES:
+            # With one lease less it is due again: `Book.go_on`.
+            if lease is None or len(lease.action.leases) >= MAX_LEASES or lease.action.attempts >= MAX_ATTEMPTS:
                 del self._late[name]
                 continue
             action = lease.action

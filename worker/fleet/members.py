@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 @dataclass(slots=True, eq=False)
 class Member:
     """key: Ed25519, that it has shown to be its own. present: its stream is open. silent: a lease of it expired and it
-    was not heard since. awaited: actions that wait for it, by key. left: when its stream broke. needed, held: bytes of
-    layers of the actions it was given, and those of them that it had."""
+    was not heard since. leaves: it is about to end, and takes nothing before it joins again. awaited: actions that wait
+    for it, by key. left: when its stream broke. needed, held: bytes of layers of the actions it was given, and those of
+    them that it had."""
 
     worker: str
     place: int
@@ -41,6 +42,7 @@ class Member:
     present: bool = True
     drains: bool = False
     silent: bool = False
+    leaves: bool = False
     left: float = 0.0
     done: int = 0
     failed: int = 0

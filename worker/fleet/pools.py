@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from worker.fleet.decisions import Why
+from worker.fleet.limits import MAX_KINDS, MAX_KINDS_PER_PERSON
 from worker.fleet.ranked import Ranked
 
 if TYPE_CHECKING:
@@ -26,12 +28,13 @@ class Next(NamedTuple):
 
 
 class Pool:
-    """fits: workers, as a set, that could take such actions, be they away or silent; able: those that take actions;
-    open: that have room now. actions: how many of this kind are wanted or run. nobody_since: when there was work and no
-    able worker. waiting: lines by person and build."""
+    """fits: workers, as a set, that could take such actions, be they away, silent or leaving; able: those that take
+    actions; open: that have room now. actions: how many of this kind are wanted or run. person: who came with the first
+    of them, "" for nobody. nobody_since: when there was work and no able worker. waiting: lines by person and build."""
 
-    def __init__(self, kind: Kind, members: Members) -> None:
+    def __init__(self, kind: Kind, members: Members, person: str) -> None:
         self.kind = kind
+        self.person = person
         self.fits = self.able = self.open = 0
         self.actions = 0
         self.nobody_since: float | None = None
@@ -43,7 +46,7 @@ class Pool:
         """The member has changed."""
         bit = member.bit
         fits = member.fits(self.kind) and not member.drains
-        able = fits and member.present and not member.silent
+        able = fits and member.present and not (member.silent or member.leaves)
         self.fits = self.fits | bit if fits else self.fits & ~bit
         self.able = self.able | bit if able else self.able & ~bit
         self.open = self.open | bit if able and member.has_room(self.kind) else self.open & ~bit
@@ -103,6 +106,8 @@ class Pools:
     def __init__(self, members: Members) -> None:
         self._members = members
         self._pools: dict[Kind, Pool] = {}
+        self._brought: Counter[str] = Counter()
+        """Kinds by the person who came with them."""
 
     def __iter__(self) -> Iterator[Pool]:
         return iter(self._pools.values())
@@ -113,11 +118,17 @@ class Pools:
     def __getitem__(self, kind: Kind) -> Pool:
         return self._pools[kind]
 
-    def enter(self, kind: Kind) -> None:
+    def may_enter(self, kind: Kind, person: str) -> bool:
+        """Whether the kind is there, or one more may be."""
+        is_full = len(self._pools) >= MAX_KINDS or self._brought[person] >= MAX_KINDS_PER_PERSON
+        return kind in self._pools or not is_full
+
+    def enter(self, kind: Kind, person: str = "") -> None:
         """One more action is of this kind."""
         pool = self._pools.get(kind)
         if pool is None:
-            pool = self._pools[kind] = Pool(kind, self._members)
+            pool = self._pools[kind] = Pool(kind, self._members, person)
+            self._brought[person] += 1
         pool.actions += 1
 
     def leave(self, kind: Kind) -> None:
@@ -126,6 +137,9 @@ class Pools:
         pool.actions -= 1
         if not pool.actions:
             del self._pools[kind]
+            self._brought[pool.person] -= 1
+            if not self._brought[pool.person]:
+                del self._brought[pool.person]
 
     def refresh(self, member: Member) -> None:
         """A member has changed."""

@@ -60,6 +60,8 @@ class Ranked:
     def due(self, until: float) -> list[str]:
         """Take out everything whose rank begins with `until` or less, the lowest first."""
         found: list[str] = []
+        if not self._ranks:  # most are, most of the time, and each event asks
+            return found
         while (first := self.first()) is not None and first[0][0] <= until:
             del self._ranks[first[1]]
             found.append(first[1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.fleet.decisions import Why
-from worker.fleet.limits import LEASE_SECONDS, MAX_LEASES, MAX_WORKERS, ORPHAN_SECONDS
+from worker.fleet.limits import LEASE_SECONDS, MAX_LEASES, MAX_WORKERS, NOBODY_SECONDS, ORPHAN_SECONDS
 from worker.fleet.needs import kind_of
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class RollCall:
             if len(book.members) >= MAX_WORKERS and not self._make_room():
                 return
             member = book.members.add(event.worker, book.now)
-        member.present, member.drains, member.silent = True, False, False
+        member.present, member.drains, member.silent, member.leaves = True, event.drains, False, False
         member.name, member.slots, member.memory = event.name, event.slots, event.memory
         member.platforms, member.labels, member.key = event.platforms, event.labels, event.key
         book.absences.drop(member.worker)
@@ -41,7 +41,7 @@ class RollCall:
         self._lost = [lease for name, lease in member.leases.items() if name not in held]
         for name, action in tuple(book.expired.items()):
             if name not in held and action.expired[name] == member.worker:
-                del book.expired[name], action.expired[name]
+                self.forget(name)
         for each in event.leases:
             self._take(member, each)
 
@@ -59,7 +59,7 @@ class RollCall:
             self.reject(member, held.lease, Why.NOT_HELD)
         elif not self.revive(member, held.lease):
             if book.is_own(held.lease):
-                self.reject(member, held.lease, Why.NOT_HELD)
+                self.reject(member, held.lease, Why.NOT_HELD, held.action)
             else:
                 self._adopt(member, held)
 
@@ -75,17 +75,42 @@ class RollCall:
         if action is None or action.expired[name] != member.worker or not self._has_room(member, action):
             return False
         del book.expired[name], action.expired[name]
+        action.attempts -= 1
         book.hold(name, action, member, book.now)
         text = book.note(action, Why.BACK, member)
         book.tell(action, "started", member.name, text)
         return True
 
-    def reject(self, member: Member, name: str, why: Why) -> None:
-        """The worker shall stop what it works on without a lease; nor is its result welcome any more."""
+    def may_come_back(self, action: OpenAction) -> bool:
+        """Whether a worker whose lease of it expired may be at it still: it is there, or was a moment ago."""
         book = self._book
-        action = book.expired.get(name)
-        if action is not None and action.expired[name] == member.worker:
-            del book.expired[name], action.expired[name]
+        held_by = (book.members.get(worker) for worker in action.expired.values())
+        return any(
+            member is not None and (member.present or book.now < member.left + NOBODY_SECONDS) for member in held_by
+        )
+
+    def is_expired(self, member: Member, name: str) -> bool:
+        """The worker had this lease, and its result is still welcome."""
+        action = self._book.expired.get(name)
+        return action is not None and action.expired[name] == member.worker
+
+    def forget(self, name: str) -> None:
+        """A lease that expired does not come back, nor is its result welcome any more."""
+        book = self._book
+        action = book.expired.pop(name)
+        del action.expired[name]
+        if action.key in book.chances and not self.may_come_back(action):
+            book.chances.put(action.key, (book.now, action.place))
+
+    def reject(self, member: Member, name: str, why: Why, action: str = "") -> None:
+        """The worker shall stop what it works on without a lease; nor is its result welcome any more. action: what it
+        says that it is of, "" if it does not say."""
+        book = self._book
+        if self.is_expired(member, name):
+            action = book.expired[name].key
+            self.forget(name)
+        if action:
+            book.remark(action, why, member)
         book.say_revoked(member, name, why.sentence())
 
     def _adopt(self, member: Member, held: Held) -> None:
@@ -93,11 +118,11 @@ class RollCall:
         book = self._book
         action = book.actions.get(held.action)
         if action is not None and not self._has_room(member, action):
-            self.reject(member, held.lease, Why.NO_ROOM)
+            self.reject(member, held.lease, Why.NO_ROOM, held.action)
             return
         if action is None:
             if len(member.leases) >= member.slots:
-                self.reject(member, held.lease, Why.NO_ROOM)
+                self.reject(member, held.lease, Why.NO_ROOM, held.action)
                 return
             action = book.open_action(held.action, None)
             book.orphans.put(action.key, (book.now + ORPHAN_SECONDS, action.place))

@@ -31,12 +31,14 @@ from worker.fleet.limits import (
     LEASE_SECONDS,
     MAX_ATTEMPTS,
     MAX_BUILDS,
+    MAX_LEAVINGS,
     MAX_TEXT,
     MAX_WANTED,
     MAX_WANTED_PER_BUILD,
     NOBODY_SECONDS,
 )
 from worker.fleet.matching import Matching
+from worker.fleet.needs import kind_of
 from worker.fleet.pools import build_key, person_key
 from worker.fleet.roll_call import RollCall
 
@@ -73,6 +75,11 @@ class Scheduler:
         self._tell_fresh()
         commands, book.commands = book.commands, []
         return commands
+
+    def declined(self, now: float, action: str, why: Why) -> str:
+        """An action was not even asked for, since whoever passes events on has bounds, too. The reason's sentence."""
+        self._book.now = max(self._book.now, now)
+        return self._book.remark(action, why)
 
     def explain(self, action: str) -> tuple[Decision, ...]:
         """What was decided about an action, oldest first; empty if nothing is remembered."""
@@ -131,7 +138,10 @@ class Scheduler:
             if len(book.actions) >= MAX_WANTED:
                 self._decline(event, Why.TOO_MANY)
                 return
-            action = book.open_action(event.action, event.needs)
+            if not book.pools.may_enter(kind_of(event.needs), build.person):
+                self._decline(event, Why.TOO_MANY_KINDS)
+                return
+            action = book.open_action(event.action, event.needs, build.person)
         elif action.needs is None:
             self._roll_call.needs_known(action, event.needs)
         action.critical = max(action.critical, event.needs.critical)
@@ -145,7 +155,7 @@ class Scheduler:
             self._fresh.append((event.build, action))
 
     def _decline(self, event: Wanted, why: Why) -> None:
-        self._book.commands.append(GiveUp((event.build,), event.action, why.sentence()))
+        self._book.commands.append(GiveUp((event.build,), event.action, self._book.remark(event.action, why)))
 
     def _tell_fresh(self) -> None:
         """Builds whose actions did not start at once hear why."""
@@ -153,7 +163,7 @@ class Scheduler:
         for build, action in self._fresh:
             if not action.is_queued or build not in action.builds or action.key not in book.actions:
                 continue
-            if action.waits_for is None:
+            if action.waits_for is None and action.key not in book.chances:
                 pool = book.pools[action.kind]
                 busy = Why.NO_TRUSTED_SLOT if pool.kind.workers else Why.NO_SLOT
                 why = busy if pool.able else Why.AWAY if pool.fits else Why.NOBODY_YET
@@ -217,7 +227,7 @@ class Scheduler:
             book.builds[build].done += 1
         book.commands.append(Settle(action.key, event.lease, member.worker, tuple(action.builds)))
         for other in tuple(action.leases.values()):
-            book.revoke(other, Why.FIRST.sentence(first=member.name))
+            book.revoke(other, book.remark(action.key, Why.FIRST, other.member, first=member.name))
         book.forget(action)
 
     def _gave_back(self, event: GaveBack) -> None:
@@ -226,13 +236,21 @@ class Scheduler:
         if member is None:
             return
         self._heard(member)
+        if event.leaving:
+            member.leaves = True
+            book.refresh(member)
         if lease is None or lease.member is not member:
+            if self._roll_call.is_expired(member, event.lease):
+                self._roll_call.forget(event.lease)
             return
         action = lease.action
         book.end(lease)
-        book.change_kind(action, action.kind._replace(tried=action.kind.tried | {member.worker}))
-        text = event.why[:MAX_TEXT]
-        self._again(action, Why.GAVE_BACK, member, text)
+        if event.leaving and action.leavings < MAX_LEAVINGS:
+            action.leavings += 1
+        else:
+            action.attempts += 1
+            book.change_kind(action, action.kind._replace(tried=action.kind.tried | {member.worker}))
+        self._again(action, Why.GAVE_BACK, member, event.why[:MAX_TEXT])
 
     def _unserved(self, event: Unserved) -> None:
         """Its worker may get it again, and it does not count as an attempt: nothing is wrong with either."""
@@ -242,32 +260,28 @@ class Scheduler:
             if member is not None:
                 self._roll_call.reject(member, event.lease, Why.NOT_HELD)
             return
-        action = lease.action
-        reason = book.note(action, Why.UNSERVED, member)
-        book.revoke(lease, reason)
-        if action.leases:
-            return
-        if not action.builds:
-            book.forget(action)
-        else:
-            action.patience, action.since = None, book.now
-            book.tell(action, "again", "", reason)
-            book.enqueue(action)
+        book.revoke(lease, Why.UNSERVED.sentence(worker=member.name))
+        self._again(lease.action, Why.UNSERVED, member)
 
     def _again(self, action: OpenAction, why: Why, member: Member, text: str = "") -> None:
         """A lease of it ended without a result, so it goes back to its old place, or is given up."""
         book = self._book
-        action.attempts += 1
         reason = book.note(action, why, member, text=text)
         if action.leases:
+            book.go_on(action)
             return
         if not action.builds:
             book.forget(action)
-        elif action.attempts >= MAX_ATTEMPTS:
+            return
+        is_last = action.attempts >= MAX_ATTEMPTS
+        if is_last and not self._roll_call.may_come_back(action):
             self._hopeless.drop(action, Why.ATTEMPTS, attempts=action.attempts)
+            return
+        action.patience, action.since = None, book.now
+        book.tell(action, "again", "", reason)
+        if is_last:
+            book.chances.put(action.key, (book.now + NOBODY_SECONDS, action.place))
         else:
-            action.patience, action.since = None, book.now
-            book.tell(action, "again", "", reason)
             book.enqueue(action)
 
     # Workers
@@ -317,6 +331,7 @@ class Scheduler:
     def _put_back_lost(self) -> None:
         for lease in self._roll_call.lost():
             self._book.end(lease)
+            lease.action.attempts += 1
             self._again(lease.action, Why.LOST, lease.member)
 
     # Time
@@ -330,9 +345,13 @@ class Scheduler:
             book.unpark(book.actions[key])
         for key in book.orphans.due(book.now):
             action = book.actions[key]
+            text = book.note(action, Why.UNWANTED)
             for lease in tuple(action.leases.values()):
-                book.revoke(lease, Why.UNWANTED.sentence())
+                book.revoke(lease, text)
             book.forget(action)
+        for key in book.chances.due(book.now):
+            action = book.actions[key]
+            self._hopeless.drop(action, Why.ATTEMPTS, attempts=action.attempts)
         for worker in book.absences.due(book.now):
             member = book.members.get(worker)
             if member is None or member.present:
@@ -347,6 +366,7 @@ class Scheduler:
         book, action, member = self._book, lease.action, lease.member
         member.silent = True
         book.end(lease)
+        action.attempts += 1
         action.expired[lease.lease] = member.worker
         book.expired[lease.lease] = action
         self._again(action, Why.EXPIRED, member)

@@ -96,6 +96,7 @@ class WorkerStream:
                 party.cordoned, party.joined, party.draining = old.cordoned, old.joined, old.draining
                 party.mounts = old.mounts
             else:
+                party.draining = hello.draining
                 if hello.cordoned:
                     self._cordons.note(hello.name)
                 party.cordoned = hello.cordoned or hello.name in desk.cordoned
@@ -107,10 +108,9 @@ class WorkerStream:
                 desk.now(), hello.name, hello.name, hello.slots, hello.memory, hello.platforms,
                 WorkerLabels(hello.labels, caller), hello.layers, hello.caches,
                 tuple(Held(lease.id, lease.action.id, seconds) for lease, seconds in held.values()), hello.key,
+                drains=party.cordoned or party.draining,
             )  # fmt: skip
             commands = desk.decide(event)
-            if party.cordoned or party.draining:
-                desk.follow(WorkerDrains(desk.now(), hello.name))
             # What the scheduler does not hold to be this worker's comes as Revoke, too, but welcome comes first.
             ended = {each.lease for each in commands if isinstance(each, Refuse | Revoke)}
             lost = [each.lease for each in hello.leases if each.lease not in held or each.lease in ended]
@@ -199,9 +199,11 @@ class WorkerStream:
             elif kind == "sealed":
                 from_worker(desk, party, request.sealed)
             elif kind == "given_back":
-                lease = desk.leases.get(request.given_back.lease)
+                back = request.given_back
+                lease = desk.leases.get(back.lease)
+                party.draining = party.draining or back.leaving
                 if lease is not None and lease.worker == party.name:
-                    self._give_back(lease, request.given_back.reason[:MAX_TEXT])
+                    self._give_back(lease, back.reason[:MAX_TEXT], leaving=back.leaving)
             elif kind == "held":
                 held = request.held
                 caches = frozenset(held.caches) or None
@@ -213,11 +215,11 @@ class WorkerStream:
                 desk.say("worker drains", worker=party.name)
                 desk.handle(WorkerDrains(desk.now(), party.name))
 
-    def _give_back(self, lease: LeaseParty, why: str) -> None:
+    def _give_back(self, lease: LeaseParty, why: str, *, leaving: bool = False) -> None:
         desk = self._desk
         text = " ".join(why.split()) or "it did not say why"
         desk.say("lease given back", worker=lease.worker, lease=lease.id, action=lease.action.key, text=text)
-        desk.give_back(lease, text)
+        desk.give_back(lease, text, leaving=leaving)
 
     def _started(self, party: WorkerParty, started: pb.WorkerMessage.LeaseStarted) -> None:
         desk = self._desk

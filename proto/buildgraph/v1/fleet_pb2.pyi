@@ -1012,6 +1012,7 @@ class WorkerMessage(_message.Message):
         LEASES_FIELD_NUMBER: _builtins.int
         CORDONED_FIELD_NUMBER: _builtins.int
         INCARNATION_FIELD_NUMBER: _builtins.int
+        DRAINING_FIELD_NUMBER: _builtins.int
         version: _builtins.int
         name: _builtins.str
         program: _builtins.str
@@ -1026,6 +1027,8 @@ class WorkerMessage(_message.Message):
         cordoned: _builtins.bool
         incarnation: _builtins.str
         """Random, made when the worker started: two of one name are told apart."""
+        draining: _builtins.bool
+        """It has said `drain` before."""
         @_builtins.property
         def platforms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
         @_builtins.property
@@ -1060,10 +1063,11 @@ class WorkerMessage(_message.Message):
             leases: _abc.Iterable[Global___WorkerMessage.HeldLease] | None = ...,
             cordoned: _builtins.bool = ...,
             incarnation: _builtins.str = ...,
+            draining: _builtins.bool = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["caches", b"caches", "cordoned", b"cordoned", "features", b"features", "incarnation", b"incarnation", "key", b"key", "labels", b"labels", "layers", b"layers", "leases", b"leases", "memory", b"memory", "name", b"name", "platforms", b"platforms", "program", b"program", "signature", b"signature", "slots", b"slots", "version", b"version"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["caches", b"caches", "cordoned", b"cordoned", "draining", b"draining", "features", b"features", "incarnation", b"incarnation", "key", b"key", "labels", b"labels", "layers", b"layers", "leases", b"leases", "memory", b"memory", "name", b"name", "platforms", b"platforms", "program", b"program", "signature", b"signature", "slots", b"slots", "version", b"version"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
