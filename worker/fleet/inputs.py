@@ -21,7 +21,7 @@ from worker.fleet.key_check import check_key
 from worker.fleet.visible import first_absent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from cache.lmdb_store import LmdbStore
     from cache.remote.client import Client
@@ -105,12 +105,15 @@ class Inputs:
             layers = [layer for layer in layers if (namespace, layer.diff_id) not in self._seen]
         if not layers:
             return
-        names = {str(layer.tar): layer for layer in layers}
+        self._check_there(namespace, {str(layer.tar): layer for layer in layers})
+        for layer in layers:
+            self._note(namespace, layer)
+
+    def _check_there(self, namespace: str, names: Mapping[str, Layer]) -> None:
+        """Raises Missing for the layer of a blob that the server does not show in the namespace."""
         absent = first_absent(self._remotes.of(namespace).client, namespace, names)
         if absent is not None:
             raise Missing(f"the server has no layer {names[absent].diff_id} in this namespace")
-        for layer in layers:
-            self._note(namespace, layer)
 
     def _note(self, namespace: str, layer: Layer) -> None:
         with self._lock:
@@ -120,7 +123,11 @@ class Inputs:
                 self._seen.popitem(last=False)
 
     def _fetch_all(self, namespace: str, layers: Sequence[Layer], cancelled: Callable[[], bool]) -> None:
-        self.check_disk(sum(layer.tar.size for layer in layers if layer.tar is not None))
+        blobs = {blob: layer for layer in layers for blob in (layer.tar, layer.listing) if blob is not None}
+        # First, and not when it is fetched: a size is part of a blob's name, and no layer goes for a size that is only
+        # said.
+        self._check_there(namespace, {str(blob): layer for blob, layer in blobs.items()})
+        self.check_disk(sum(blob.size for blob in blobs))
         if len(layers) < 2:
             for layer in layers:
                 self._fetch(namespace, layer, cancelled)
@@ -132,7 +139,8 @@ class Inputs:
                 done.result()
 
     def check_disk(self, size: int) -> None:
-        """Raises EnvironmentProblem if so many bytes are too many, also once nothing is kept that no step uses."""
+        """Raises EnvironmentProblem if so many bytes are too many, also if nothing were kept that no step uses; then
+        all that is kept stays."""
         directory = self._store.directory
         short = size + MIN_FREE - free_bytes(directory)
         if short > 0:
