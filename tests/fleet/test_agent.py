@@ -176,6 +176,10 @@ def test_a_layer_that_is_here_is_still_only_for_those_who_have_it(cluster: Clust
         assert ours.end_of(ours.run("cat /file", [base.layer, private.layer]))[1] == b"of team a"
         theirs.take("declined", theirs.run("cat /file", [base.layer, private.layer]))
         until(lambda: f"has no layer {private.layer.diff_id} in this namespace" in worker.said)
+        stand_in = private.layer._replace(tar=base.layer.tar, listing=base.layer.listing)
+        for said in (stand_in, private.layer):  # as if it were one of theirs, and then what it is
+            theirs.take("declined", theirs.run("cat /file", [base.layer, said]))
+        assert worker.said.count(f"has no layer {private.layer.diff_id} in this namespace") == 3
         cache = Mount("cache", "/c", id="deps")
         ours.end_of(ours.run("echo ours > /c/f", [base.layer], (cache,)))
         assert ours.end_of(ours.run("cat /c/f", [base.layer], (cache,)))[1] == b"ours\n"

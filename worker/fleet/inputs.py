@@ -70,9 +70,9 @@ class Inputs:
         Raises RemoteError, CorruptBlob, CorruptLayer, EnvironmentProblem, Cancelled.
         """
         wanted = {layer.diff_id: layer for layer in layers}
-        missing = [layer for layer in wanted.values() if self._known(layer) is None]
-        self._check_namespace(namespace, [layer for layer in wanted.values() if layer not in missing])
-        self._fetch_all(namespace, missing, cancelled)
+        known = {diff_id: self._known(layer) for diff_id, layer in wanted.items()}
+        self._check_namespace(namespace, [layer for layer in known.values() if layer is not None])
+        self._fetch_all(namespace, [layer for diff_id, layer in wanted.items() if known[diff_id] is None], cancelled)
         found = list(map(self._found, layers))
         self._hot.add({layer.diff_id: layer for layer in found}.values())
         return found
@@ -100,7 +100,8 @@ class Inputs:
     # from elsewhere
 
     def _check_namespace(self, namespace: str, layers: Sequence[Layer]) -> None:
-        """Raises Missing for a layer that is here, but is none of this namespace's."""
+        """Raises Missing for a layer that is here, but is none of this namespace's. layers: as the store has them: with
+        a layer of its own under another one's name somebody could make that one count as seen."""
         with self._lock:
             layers = [layer for layer in layers if (namespace, layer.diff_id) not in self._seen]
         if not layers:
@@ -152,10 +153,11 @@ class Inputs:
 
     def _fetch(self, namespace: str, layer: Layer, cancelled: Callable[[], bool]) -> None:
         with self._turn(layer.diff_id):
-            if self._known(layer) is None:
+            known = self._known(layer)
+            if known is None:
                 self._fetch_now(namespace, layer, cancelled)
                 return
-        self._check_namespace(namespace, [layer])  # another lease was faster
+        self._check_namespace(namespace, [known])  # another lease was faster
 
     def _turn(self, diff_id: str) -> _Turn:
         return _Turn(self._lock, self._fetching, diff_id)
