@@ -280,6 +280,7 @@ class AgentLease:
             shown=shown,
             begun=self._begun,
             warm=self._tools.filler.warmer(self.namespace, self._mounts, self.cancelled, shown),
+            within=f"namespace {self.namespace}",
         )
 
     def _begun(self, kill: Callable[[], None]) -> None:
