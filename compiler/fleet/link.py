@@ -12,6 +12,7 @@ import grpc
 from buildgraph.v1 import fleet_pb2, fleet_pb2_grpc
 
 from cache.remote.client import CONNECT_SECONDS
+from compiler.fleet.pulse import Pulse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,6 +109,9 @@ class Link:
         self._call: Any = None
         self._watches: dict[str, Watch] = {}
         self._leases: dict[str, str] = {}
+        self._pulse = Pulse(client.caller, opening.instance_name)
+        self._taken_back: set[str] = set()
+        """Keys that were asked for and are not wanted any more: a stream that breaks may swallow that."""
         self._opened: queue.SimpleQueue[fleet_pb2.BuildOpened | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="fleet", daemon=True)
         self.lost = False
@@ -128,6 +132,7 @@ class Link:
         watch = Watch(request)
         with self._lock:
             self._watches[request.action.key] = watch
+            self._taken_back.discard(request.action.key)
             lost = self.lost
             self._put(fleet_pb2.BuildRequest(execute=request))
         if lost:
@@ -143,7 +148,14 @@ class Link:
                 del self._watches[key]
                 self._leases = {lease: of for lease, of in self._leases.items() if of != key}
                 if cancel:
+                    self._taken_back.add(key)
                     self._put(fleet_pb2.BuildRequest(cancel=key))
+
+    @property
+    def answers(self) -> bool:
+        """Whether the scheduler is there, as far as is known without waiting."""
+        with self._lock:
+            return self._requests is not None and self._pulse.beats()
 
     def seal(self, sealed: fleet_pb2.Sealed) -> None:
         """Pass something on to the holder of a lease; lost if the stream is broken."""
@@ -239,6 +251,8 @@ class Link:
             watch.tell(Reopened())
         with self._lock:
             self._requests = requests
+            for key in sorted(self._taken_back):
+                requests.put(fleet_pb2.BuildRequest(cancel=key))
             for watch in self._watches.values():
                 requests.put(fleet_pb2.BuildRequest(execute=watch.request))
         if first:

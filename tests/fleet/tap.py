@@ -8,7 +8,7 @@ import threading
 
 
 class Tap:
-    """Everything that goes through, in either direction, is in `heard`."""
+    """Everything that goes through, in either direction, is in `heard`. passes: unset, it holds everything back."""
 
     def __init__(self, address: str) -> None:
         host, _, port = address.rpartition(":")
@@ -17,6 +17,8 @@ class Tap:
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self._sockets: list[socket.socket] = []
         self._heard: dict[int, bytearray] = {}
+        self.passes = threading.Event()
+        self.passes.set()
         threading.Thread(target=self._run, daemon=True).start()
 
     @property
@@ -42,10 +44,12 @@ class Tap:
         with contextlib.suppress(OSError):
             while data := one.recv(1 << 16):
                 heard += data
+                self.passes.wait()
                 other.sendall(data)
             other.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
+        self.passes.set()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
