@@ -92,6 +92,10 @@ class Caller:
                     time.sleep(_pause(min(number, TRIES), error.code()))
                     continue
                 raise self.failed(error) from None
+            except ValueError:
+                if not self.down:
+                    raise
+                continue  # the channel was closed meanwhile, since the server is left alone
             if answer is None:
                 # What came could not be read, and gRPC says nothing of it.
                 if number < tries:

@@ -129,7 +129,8 @@ class PlacedExecutor:
         if self._link.lost:
             raise _Declined("the scheduler is out of reach")
         try:
-            request = self._request(self._inputs.prepare(action)._replace(marks=wish.marks), order, wish)
+            body = self._inputs.prepare(action, order.cancelled)._replace(marks=wish.marks)
+            request = self._request(body, order, wish)
         except LayerGone:
             raise
         except RemoteError as error:

@@ -129,6 +129,10 @@ class AgentLease:
     def cancelled(self) -> bool:
         return bool(self._reason)
 
+    def _check(self) -> None:
+        if self.cancelled():
+            raise Cancelled
+
     def cancel(self, reason: str, *, give_back: bool = False) -> None:
         """Nobody wants it any more, or not from here. give_back: the scheduler does not know yet."""
         with self._lock:
@@ -203,7 +207,7 @@ class AgentLease:
                 raise EnvironmentProblem(f"its disk is full ({failed.message})") from None
             self._log, error = failed.log, failed
             self._flush()
-            outcome = self._insist(lambda: tools.publishing.failure(self.namespace, self.key, error))
+            outcome = self._insist(lambda: tools.publishing.failure(self.namespace, self.key, error, self._check))
             self._finish(outcome, f"failed: {failed.message}")
         except DefinitionError as wrong:
             outcome = tools.publishing.definition(self.namespace, self.key, wrong)
@@ -220,7 +224,7 @@ class AgentLease:
             held.append(layer.diff_id)
             tools.hot.add([layer])
         self._flush()
-        outcome = self._insist(lambda: tools.publishing.result(self.namespace, self.key, result))
+        outcome = self._insist(lambda: tools.publishing.result(self.namespace, self.key, result, self._check))
         if layer is not None:
             tools.inputs.made(self.namespace, layer)
         self._finish(outcome, "done")
