@@ -202,11 +202,20 @@ class Link:
             self.refused = self.refused or refused
             if opened:
                 broken_at, first, pause = time.monotonic(), False, FIRST_PAUSE
-            if first or refused or time.monotonic() - broken_at > self._lost_seconds:
+            if first or refused:
+                return
+            if time.monotonic() - broken_at > self._lost_seconds:
+                self._leave_alone()
                 return
             # Builds that broke together should not come back together.
             self._closing.wait(pause * random.uniform(0.5, 1.5))  # noqa: S311
             pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _leave_alone(self) -> None:
+        """A server that has not answered for so long is not asked for anything else either: each call would wait for it
+        anew, some 30 seconds if it was cut off without a word."""
+        if not self._pulse.wait():
+            self._client.caller.down = True
 
     def _listen(self, *, first: bool) -> tuple[bool, bool]:
         """One call, until it ends: whether it was answered, and whether it was refused."""

@@ -40,6 +40,17 @@ class Pulse:
                 self._ask()
             return not self._is_silent
 
+    def wait(self) -> bool:
+        """Whether a question is answered now."""
+        hello = team_pb2_grpc.TeamStub(self._caller.channel).Hello
+        try:
+            hello(self._request, timeout=ANSWER_SECONDS, metadata=self._caller.metadata)
+        except grpc.RpcError as error:
+            return error.code() not in SILENCE
+        except ValueError:  # as below
+            return False
+        return True
+
     def _ask(self) -> None:
         self._asked_at = time.monotonic()
         hello = team_pb2_grpc.TeamStub(self._caller.channel).Hello

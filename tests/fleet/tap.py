@@ -7,7 +7,6 @@ import socket
 import threading
 import time
 
-
 ROOM = 128 << 10
 """Bytes that a wire holds in each direction."""
 
