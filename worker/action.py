@@ -54,7 +54,8 @@ class Order(NamedTuple):
     timeout: seconds that each try may take, None for any time. live: is told the file that the log can be followed in.
     shown: a text of the operation without the secrets in it, for what is written beside results. begun: is told how
     to kill the program, each time that one is started; `cancelled` is to be true before. warm: fills a cache mount that
-    is made now, an empty directory, with what it held elsewhere; whether it did.
+    is made now, an empty directory, with what it held elsewhere; whether it did. within: of a store that serves
+    several who do not trust each other, whose this is: what others made before does not count; "" for a user's own.
     """
 
     secrets: Mapping[str, bytes]
@@ -68,6 +69,7 @@ class Order(NamedTuple):
     shown: Callable[[str], str] = str
     begun: Callable[[Callable[[], None]], None] = _ignore_kill
     warm: Callable[[Mount, str], bool] = _stay_cold
+    within: str = ""
 
 
 class Cancelled(Exception):

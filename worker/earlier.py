@@ -23,9 +23,14 @@ class Earlier(NamedTuple):
     created: float
 
 
-def output_key(operation: Operation, content: str) -> str:
-    """Under which the table `outputs` keeps it. content: of the layer."""
-    return encoding.key("output", [key_form(operation), content])
+def output_key(operation: Operation, content: str, within: str = "") -> str:
+    """Under which the table `outputs` keeps it. content: of the layer. within: see `Order`."""
+    return encoding.key("output", [key_form(operation), content, *([within] if within else ())])
+
+
+def result_key(action: str, within: str = "") -> str:
+    """Under which the table `results` keeps what the action of this key made."""
+    return encoding.key("result", [action, within]) if within else action
 
 
 def earlier_layer(store: Store, key: str) -> Earlier | None:

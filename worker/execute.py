@@ -16,7 +16,7 @@ from worker.action import CommandFailed
 from worker.attempts import attempts
 from worker.copy import plan_copy, plan_directory
 from worker.copy_write import write_plan
-from worker.earlier import earlier_layer, output_key
+from worker.earlier import earlier_layer, output_key, result_key
 from worker.maker import maker
 from worker.operation import Copy, MakeDirectory, Run
 from worker.output import Output
@@ -88,15 +88,16 @@ class Executor:
         log, log_batch = output.keep()
         # Rounded as it is kept: the image must not differ by whether its result was just made or read again.
         now = round(time.time(), 3)
-        layer, batch, created = self._earlier(action, layer, batch, now)
-        varies = variation(self._store, self._library, action.key, layer)
+        layer, batch, created = self._earlier(output_key(operation, layer.content, order.within), layer, batch, now)
+        key = result_key(action.key, order.within)
+        varies = variation(self._store, self._library, key, layer)
         result = Result(layer, log, time.monotonic() - started, now, self._made_by, varies, created)
         record = encoding.canonical(result.to_json())
         self._store.submit(
             Batch(
                 blobs={**batch.blobs, **log_batch.blobs},
                 files=batch.files + log_batch.files,
-                records=(*batch.records, ("results", action.key, record)),
+                records=(*batch.records, ("results", key, record)),
                 needs=batch.needs,
             )
         )
@@ -127,9 +128,8 @@ class Executor:
             plan = plan_copy(operation, trees, rootfs, self._store)
         return lambda fd: write_plan(plan, fd)
 
-    def _earlier(self, action: Action, layer: Layer, batch: Batch, now: float) -> tuple[Layer, Batch, float]:
+    def _earlier(self, key: str, layer: Layer, batch: Batch, now: float) -> tuple[Layer, Batch, float]:
         """The layer that the same operation made before, if it said the same, and when: image digests then stay put."""
-        key = output_key(action.operation, layer.content)
         earlier = earlier_layer(self._store, key)
         if earlier is not None:
             known = earlier.layer

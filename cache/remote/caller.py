@@ -80,8 +80,7 @@ class Caller:
         """What `once`, given the seconds that it may take, returns in the end. Raises RemoteTrouble."""
         deadline = seconds + size / RATE
         for number in itertools.count(1):
-            if self.down:
-                raise Unreachable(f"the remote {self.settings.origin} is left alone, since it does not answer")
+            self._check_wanted()
             try:
                 answer = once(deadline)
             except grpc.RpcError as error:
@@ -92,6 +91,9 @@ class Caller:
                     time.sleep(_pause(min(number, TRIES), error.code()))
                     continue
                 raise self.failed(error) from None
+            except ValueError:
+                self._check_wanted()  # the channel was closed meanwhile
+                raise
             if answer is None:
                 # What came could not be read, and gRPC says nothing of it.
                 if number < tries:
@@ -100,6 +102,10 @@ class Caller:
             self._failures, self._silent_since = 0, None
             return answer
         raise AssertionError("the last try returns or raises")
+
+    def _check_wanted(self) -> None:
+        if self.down:
+            raise Unreachable(f"the remote {self.settings.origin} is left alone, since it does not answer")
 
     def _is_patient(self) -> bool:
         """Whether a server that does not answer is asked again, however often that was tried. Calls have one patience

@@ -7,6 +7,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import grpc
 import zstandard
 from buildgraph.v1 import bytestream_pb2
 from buildgraph.v1 import remote_execution_pb2 as pb
@@ -18,7 +19,7 @@ from cache.remote.reading import CHUNKED, PARALLEL
 from cache.remote.trouble import Missing, RemoteTrouble, Unsupported
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from cache.digest import Digest
     from cache.remote.client import Client
@@ -29,8 +30,14 @@ PIECE = 1 << 20
 """Bytes of one message of a stream."""
 ZSTD_LEVEL = 1
 MIN_PACKED = 1 << 10
+LOOK_SECONDS = 0.1
+"""How often is looked whether an upload is still wanted; the wire may take nothing for as long as a call may last."""
 MOST_NEW = 0.5
 """If more of a blob than this is new it goes as a whole: chunks are written twice by the server."""
+
+
+def _go_on() -> None:
+    return
 
 
 class Outgoing(NamedTuple):
@@ -48,7 +55,8 @@ class Blobs(Protocol):
 
 
 class BlobWriter:
-    """May be used by several threads at once. All methods raise RemoteTrouble and StoreProblem."""
+    """May be used by several threads at once. All methods raise RemoteTrouble and StoreProblem, and soon what `check`
+    raises, which is called now and then."""
 
     def __init__(self, client: Client, store: Blobs, chunks: LocalChunks, traffic: Traffic) -> None:
         self._client = client
@@ -56,7 +64,7 @@ class BlobWriter:
         self._chunks = chunks
         self._traffic = traffic
 
-    def missing(self, namespace: str, names: Iterable[str]) -> list[str]:
+    def missing(self, namespace: str, names: Iterable[str], check: Callable[[], None] = _go_on) -> list[str]:
         """Those that the server has not."""
         client, left, found = self._client, list(dict.fromkeys(names)), []
         while left:
@@ -64,30 +72,32 @@ class BlobWriter:
             request = pb.FindMissingBlobsRequest(
                 instance_name=namespace, blob_digests=map(digest_of, now), digest_function=client.function
             )  # fmt: skip
-            answer = client.caller.call(client.cas.FindMissingBlobs, request)
+            answer = self._call(client.cas.FindMissingBlobs, request, check)
             found += [f"{each.hash}/{each.size_bytes}" for each in answer.missing_blob_digests]
         return found
 
-    def put(self, namespace: str, blobs: Sequence[Outgoing]) -> None:
+    def put(self, namespace: str, blobs: Sequence[Outgoing], check: Callable[[], None] = _go_on) -> None:
         """Have the server have all of them."""
         by_name = {blob.name: blob for blob in blobs if size_of(blob.name)}
-        absent = [by_name[name] for name in self.missing(namespace, by_name) if name in by_name]
+        absent = [by_name[name] for name in self.missing(namespace, by_name, check) if name in by_name]
         large = [blob for blob in absent if blob.digest.size >= CHUNKED or blob.digest.size > self._client.can.batch]
         taken = {blob.name for blob in large}
         small = ((blob.name, self._store.read_blob(blob.digest)) for blob in absent if blob.name not in taken)
         with ThreadPoolExecutor(PARALLEL, "publish") as pool:
-            waiting = [pool.submit(self._put_large, namespace, blob) for blob in large]
-            self.put_small(namespace, small)
+            waiting = [pool.submit(self._put_large, namespace, blob, check) for blob in large]
+            self.put_small(namespace, small, check)
             for each in waiting:
                 each.result()
 
-    def put_small(self, namespace: str, blobs: Iterable[tuple[str, bytes]]) -> None:
+    def put_small(
+        self, namespace: str, blobs: Iterable[tuple[str, bytes]], check: Callable[[], None] = _go_on
+    ) -> None:
         """(name, bytes) each, of less than a message."""
         request = self._new_batch(namespace)
         size = 0
         for name, data in blobs:
             if size and size + len(data) + DIGEST_BYTES > self._client.can.batch:
-                self._send(request, size)
+                self._send(request, size, check)
                 request, size = self._new_batch(namespace), 0
             packed = self._packed(data)
             if packed is None:
@@ -96,7 +106,7 @@ class BlobWriter:
                 request.requests.add(digest=digest_of(name), data=packed, compressor=pb.Compressor.ZSTD)
             size += len(data) + DIGEST_BYTES
         if request.requests:
-            self._send(request, size)
+            self._send(request, size, check)
 
     def _new_batch(self, namespace: str) -> pb.BatchUpdateBlobsRequest:
         return pb.BatchUpdateBlobsRequest(instance_name=namespace, digest_function=self._client.function)
@@ -107,27 +117,37 @@ class BlobWriter:
         packed = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(data)
         return packed if len(packed) < len(data) else None
 
-    def _send(self, request: pb.BatchUpdateBlobsRequest, size: int) -> None:
+    def _call(self, method: Any, request: Any, check: Callable[[], None], size: int = 0) -> Any:
+        caller = self._client.caller
+
+        def once(deadline: float) -> Any:
+            check()
+            return _answer(method.future(request, timeout=deadline, metadata=caller.metadata), check)
+
+        return caller.attempt(once, size=size)
+
+    def _send(self, request: pb.BatchUpdateBlobsRequest, size: int, check: Callable[[], None]) -> None:
         client = self._client
-        answer = client.caller.call(client.cas.BatchUpdateBlobs, request, size=size)
+        answer = self._call(client.cas.BatchUpdateBlobs, request, check, size)
         self._traffic.written += sum(len(each.data) for each in request.requests)
         wrong = next((each.status for each in answer.responses if each.status.code), None)
         if wrong is not None:
             raise RemoteTrouble(f"the remote {client.settings.origin} did not take a blob: {wrong.message[:200]}")
 
-    def _put_large(self, namespace: str, blob: Outgoing) -> None:
+    def _put_large(self, namespace: str, blob: Outgoing, check: Callable[[], None]) -> None:
         client = self._client
+        check()
         if client.can.splice and client.can.function == "blake3" and blob.digest.size >= CHUNKED:
             parts = self._chunks.of(blob.digest)
-            absent = set(self.missing(namespace, parts))
+            absent = set(self.missing(namespace, parts, check))
             fits = len(parts) <= client.most_digests and max(map(size_of, absent), default=0) <= client.can.batch
             if fits and sum(map(size_of, absent)) <= MOST_NEW * blob.digest.size:
                 try:
-                    self._splice(namespace, blob, parts, absent)
+                    self._splice(namespace, blob, parts, absent, check)
                     return
                 except (Missing, Unsupported):
                     pass  # a chunk went meanwhile, or it does not do that after all
-        self._write(namespace, blob)
+        self._write(namespace, blob, check)
         if client.can.split and client.can.function == "blake3":
             # So that it knows the chunks when the next version of this blob comes.
             request = pb.SplitBlobRequest(
@@ -135,15 +155,17 @@ class BlobWriter:
             )  # fmt: skip
             client.cas.SplitBlob.future(request, timeout=60, metadata=client.caller.metadata)
 
-    def _splice(self, namespace: str, blob: Outgoing, parts: list[str], absent: set[str]) -> None:
+    def _splice(
+        self, namespace: str, blob: Outgoing, parts: list[str], absent: set[str], check: Callable[[], None]
+    ) -> None:
         client = self._client
         if absent:
-            self.put_small(namespace, self._read_parts(blob, parts, absent))
+            self.put_small(namespace, self._read_parts(blob, parts, absent), check)
         request = pb.SpliceBlobRequest(
             instance_name=namespace, blob_digest=digest_of(blob.name), chunk_digests=map(digest_of, parts),
             digest_function=client.function, chunking_function=pb.ChunkingFunction.FAST_CDC_2020,
         )  # fmt: skip
-        client.caller.call(client.cas.SpliceBlob, request, size=blob.digest.size)
+        self._call(client.cas.SpliceBlob, request, check, blob.digest.size)
 
     def _read_parts(self, blob: Outgoing, parts: list[str], absent: set[str]) -> Iterator[tuple[str, bytes]]:
         offset = 0
@@ -155,7 +177,7 @@ class BlobWriter:
                     yield name, os.pread(file.fileno(), size_of(name), offset)
                 offset += size_of(name)
 
-    def _write(self, namespace: str, blob: Outgoing) -> None:
+    def _write(self, namespace: str, blob: Outgoing, check: Callable[[], None]) -> None:
         """The whole blob as a stream, from its beginning on each try: what broke is rare, and a resumed stream of a
         compressor's output would have to be kept."""
         client = self._client
@@ -167,9 +189,10 @@ class BlobWriter:
 
         def once(deadline: float) -> Any:
             name = f"{prefix}uploads/{uuid.uuid4()}/{form}/{function}{blob.name}"
-            return client.streams.Write(
-                self._requests(name, blob, zstd=zstd), timeout=deadline, metadata=client.caller.metadata
-            )  # fmt: skip
+            check()
+            requests = self._requests(name, blob, zstd=zstd)
+            call = client.streams.Write.future(requests, timeout=deadline, metadata=client.caller.metadata)
+            return _answer(call, check)
 
         answer = client.caller.attempt(once, size=size)
         if answer.committed_size not in (size, -1) and not zstd:
@@ -194,6 +217,21 @@ class BlobWriter:
                     )  # fmt: skip
                     offset += len(part)
                     self._traffic.written += len(part)
+
+
+def _answer(call: Any, check: Callable[[], None]) -> Any:
+    """The answer to a call that was begun. Raises grpc.RpcError, and what `check` raises; then the call has ended."""
+    while True:
+        try:
+            return call.result(LOOK_SECONDS)
+        except grpc.FutureCancelledError:
+            raise call from None  # it is the error, too, with a code
+        except grpc.FutureTimeoutError:
+            try:
+                check()
+            except BaseException:
+                call.cancel()
+                raise
 
 
 def _opened(store: Blobs, digest: Digest) -> Any:

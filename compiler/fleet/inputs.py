@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from cache.entry import DIRECTORY
 from cache.errors import DefinitionError
+from worker.action import Cancelled
 from worker.copy_plan import CopyPlan
 from worker.copy_write import write_plan
 from worker.fleet.action_body import FILE, Body, Place
@@ -17,7 +18,7 @@ from worker.run_key import path_digest
 from worker.selection import missing_hint
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cache.digest import Digest
     from cache.result import Layer
@@ -27,14 +28,18 @@ if TYPE_CHECKING:
     from worker.tree import Tree
 
 
-class Shelf(Protocol):
-    """Where workers get blobs from, by their BLAKE3 names."""
+LOOK_SECONDS = 0.1
+"""How often a thread that waits for what another one sends looks whether anybody still wants it."""
 
-    def missing(self, blobs: Sequence[Digest]) -> list[Digest]:
+
+class Shelf(Protocol):
+    """Where workers get blobs from, by their BLAKE3 names. Its methods raise Cancelled soon after that is wanted."""
+
+    def missing(self, blobs: Sequence[Digest], cancelled: Callable[[], bool], /) -> list[Digest]:
         """Those that it has not. Raises RemoteError."""
         ...
 
-    def put(self, blobs: Sequence[Digest]) -> None:
+    def put(self, blobs: Sequence[Digest], cancelled: Callable[[], bool], /) -> None:
         """Give it blobs of the local store. Raises RemoteError, StoreProblem."""
         ...
 
@@ -49,15 +54,15 @@ class Inputs:
         self._sent: dict[str, Future[Layer]] = {}
         self._made: dict[tuple[int, str], tuple[Tree, Layer]] = {}
 
-    def prepare(self, action: Action) -> Body:
+    def prepare(self, action: Action, cancelled: Callable[[], bool] = lambda: False) -> Body:
         """The action with layers alone as inputs, each complete and on the shelf.
 
-        Raises DefinitionError for a mount of what is not there, RemoteError, LayerGone, StoreProblem.
+        Raises DefinitionError for a mount of what is not there, RemoteError, LayerGone, StoreProblem, Cancelled.
         """
         body = self.as_layers(action)
         action = body.action
         every = {layer.diff_id: layer for given in action.inputs if isinstance(given, tuple) for layer in given}
-        ready = self._send(list(every.values()))
+        ready = self._send(list(every.values()), cancelled)
         inputs = tuple(
             tuple(ready[layer.diff_id]._replace(content=layer.content) for layer in given)
             for given in action.inputs
@@ -105,7 +110,7 @@ class Inputs:
             # With the tree, so that no other one gets its id.
             return self._made.setdefault(place, (tree, layer))[1], source
 
-    def _send(self, layers: Sequence[Layer]) -> dict[str, Layer]:
+    def _send(self, layers: Sequence[Layer], cancelled: Callable[[], bool]) -> dict[str, Layer]:
         """By diff_id, with tar and listing, once the shelf has them."""
         mine: dict[str, Layer] = {}
         waiting: dict[str, Future[Layer]] = {}
@@ -118,7 +123,7 @@ class Inputs:
                 waiting[layer.diff_id] = future
         if mine:
             try:
-                ready = self._send_new(list(mine.values()))
+                ready = self._send_new(list(mine.values()), cancelled)
             except BaseException as error:
                 with self._lock:
                     for diff_id in mine:
@@ -126,21 +131,30 @@ class Inputs:
                 raise
             for diff_id, layer in ready.items():
                 waiting[diff_id].set_result(layer)
-        return {diff_id: future.result() for diff_id, future in waiting.items()}
+        return {diff_id: _sent(future, cancelled) for diff_id, future in waiting.items()}
 
-    def _send_new(self, layers: list[Layer]) -> dict[str, Layer]:
+    def _send_new(self, layers: list[Layer], cancelled: Callable[[], bool]) -> dict[str, Layer]:
         library = self._library
         known = {layer.diff_id: library.known(layer) for layer in layers}
         incomplete = [layer for layer in known.values() if layer.tar is None or layer.listing is None]
         known.update((layer.diff_id, layer) for layer in library.fetch_all(incomplete))
-        absent = set(self._shelf.missing([blob for layer in known.values() for blob in _blobs(layer)]))
+        absent = set(self._shelf.missing([blob for layer in known.values() for blob in _blobs(layer)], cancelled))
         # What only another namespace promised, or an image's registry has, comes here first.
         lacking = [layer for layer in known.values() if not absent.isdisjoint(_blobs(layer))]
         if lacking:
             here = library.fetch_all(lacking)
             known.update((layer.diff_id, layer) for layer in here)
-            self._shelf.put([blob for layer in here for blob in _blobs(layer)])
+            self._shelf.put([blob for layer in here for blob in _blobs(layer)], cancelled)
         return known
+
+
+def _sent(future: Future[Layer], cancelled: Callable[[], bool]) -> Layer:
+    while True:
+        try:
+            return future.result(LOOK_SECONDS)
+        except TimeoutError:
+            if cancelled():
+                raise Cancelled from None
 
 
 def _blobs(layer: Layer) -> list[Digest]:

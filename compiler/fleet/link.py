@@ -13,6 +13,7 @@ import grpc
 from buildgraph.v1 import fleet_pb2, fleet_pb2_grpc
 
 from cache.remote.client import CONNECT_SECONDS
+from compiler.fleet.pulse import Pulse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -151,6 +152,9 @@ class Link:
         self._call: Any = None
         self._watches: dict[str, Watch] = {}
         self._leases: dict[str, str] = {}
+        self._pulse = Pulse(client.caller, opening.instance_name)
+        self._taken_back: set[str] = set()
+        """Keys that were asked for and are not wanted any more: a stream that breaks may swallow that."""
         self._opened: queue.SimpleQueue[fleet_pb2.BuildOpened | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="fleet", daemon=True)
         self.lost = False
@@ -171,6 +175,7 @@ class Link:
         watch = Watch(request)
         with self._lock:
             self._watches[request.action.key] = watch
+            self._taken_back.discard(request.action.key)
             lost = self.lost
             self._put(fleet_pb2.BuildRequest(execute=request))
         if lost:
@@ -186,7 +191,14 @@ class Link:
                 del self._watches[key]
                 self._leases = {lease: of for lease, of in self._leases.items() if of != key}
                 if cancel:
+                    self._taken_back.add(key)
                     self._put(fleet_pb2.BuildRequest(cancel=key))
+
+    @property
+    def answers(self) -> bool:
+        """Whether the scheduler is there, as far as is known without waiting."""
+        with self._lock:
+            return self._requests is not None and self._pulse.beats()
 
     def seal(self, sealed: fleet_pb2.Sealed) -> None:
         """Pass something on to the holder of a lease; lost if the stream is broken."""
@@ -243,11 +255,20 @@ class Link:
             self.refused = self.refused or refused
             if opened:
                 broken_at, first, pause = time.monotonic(), False, FIRST_PAUSE
-            if first or refused or time.monotonic() - broken_at > self._lost_seconds:
+            if first or refused:
+                return
+            if time.monotonic() - broken_at > self._lost_seconds:
+                self._leave_alone()
                 return
             # Builds that broke together should not come back together.
             self._closing.wait(pause * random.uniform(0.5, 1.5))  # noqa: S311
             pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _leave_alone(self) -> None:
+        """A server that has not answered for so long is not asked for anything else either: each call would wait for it
+        anew, some 30 seconds if it was cut off without a word."""
+        if not self._pulse.wait():
+            self._client.caller.down = True
 
     def _listen(self, *, first: bool) -> tuple[bool, bool]:
         """One call, until it ends: whether it was answered, and whether it was refused."""
@@ -292,6 +313,8 @@ class Link:
                 return
             watches = list(self._watches.values())
             self._requests = requests
+            for key in sorted(self._taken_back):
+                requests.put(fleet_pb2.BuildRequest(cancel=key))
             for watch in watches:
                 requests.put(fleet_pb2.BuildRequest(execute=watch.request))
         self.had_workers = self.had_workers or opened.workers > 0

@@ -18,6 +18,7 @@ from compiler.fleet.trust import Distrusted, Trust
 from compiler.remote_cache import LayerGone
 from worker.action import Cancelled, CommandFailed
 from worker.fleet.action_body import MAX_BODY, encode_body
+from worker.fleet.limits import NOBODY_SECONDS
 from worker.operation import Run
 
 if TYPE_CHECKING:
@@ -35,7 +36,11 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.1
 """How often a thread that waits for the fleet looks whether anybody still wants the result."""
 TAKE_OVER_SECONDS = 0.5
-"""How long an action waits in the fleet's queue before a free slot of this machine takes it."""
+"""How long an action waits in the fleet's queue, or for a scheduler that does not answer, before a free slot of this
+machine takes it."""
+BACK_SECONDS = NOBODY_SECONDS
+"""The same for one that a worker had before the stream broke: a scheduler that starts anew learns of it from the
+worker, and as long it waits for workers to be back."""
 
 
 def _ignore(_: str) -> None:
@@ -124,7 +129,8 @@ class PlacedExecutor:
         if self._link.lost:
             raise _Declined("the scheduler is out of reach")
         try:
-            request = self._request(self._inputs.prepare(action)._replace(marks=wish.marks), order, wish)
+            body = self._inputs.prepare(action, order.cancelled)._replace(marks=wish.marks)
+            request = self._request(body, order, wish)
         except LayerGone:
             raise
         except RemoteError as error:
@@ -166,7 +172,7 @@ class PlacedExecutor:
         """Until there is an outcome; None if a free slot of this machine was taken. Raises _Declined, Cancelled."""
         for event in turn.events():
             if event is None:
-                if turn.is_waiting_long and self._here.take_slot():
+                if self._here.local_slots and self._waits_long(turn) and self._here.take_slot():
                     return None
             elif isinstance(event, Lost):
                 raise _Declined("the scheduler is out of reach")
@@ -187,6 +193,13 @@ class PlacedExecutor:
             elif event.HasField("done"):
                 return event.done
         raise Cancelled
+
+    def _waits_long(self, turn: _Turn) -> bool:
+        """Whether a free slot of this machine would do better."""
+        if turn.idle < (BACK_SECONDS if turn.is_begun else TAKE_OVER_SECONDS):
+            return False
+        # Nothing is said of an action while a worker fetches what it needs; so it is asked who is silent.
+        return turn.is_queued or not (turn.is_begun or self._link.answers)
 
     def _started(self, turn: _Turn, started: fleet_pb2.ActionStarted) -> None:
         try:
@@ -247,7 +260,8 @@ class PlacedExecutor:
 
 
 class _Turn:
-    """One action on its way through the fleet."""
+    """One action on its way through the fleet. is_queued: the scheduler said last that it waits. is_begun: a worker has
+    it, or had it when that was heard last. idle: seconds since anything was heard."""
 
     def __init__(self, watch: Watch, order: Order, wish: Wish, log: FleetLog) -> None:
         self.watch = watch
@@ -255,19 +269,16 @@ class _Turn:
         self.log = log
         self._order = order
         self._lines: dict[str, LeaseLine | None] = {}
-        self._idle = 0.0
-        self._is_queued = False
+        self.idle = 0.0
+        self.is_queued = False
+        self.is_begun = False
 
     def events(self) -> Iterator[fleet_pb2.BuildEvent | Reopened | Lost | None]:
         """As they come, None now and then; ends once nobody wants the result."""
         while not self._order.cancelled():
             event = self.watch.next(POLL_SECONDS)
-            self._idle = self._idle + POLL_SECONDS if event is None else 0.0
+            self.idle = self.idle + POLL_SECONDS if event is None else 0.0
             yield event
-
-    @property
-    def is_waiting_long(self) -> bool:
-        return self._is_queued and self._idle >= TAKE_OVER_SECONDS
 
     def reopened(self) -> None:
         """All that is still so is told again; what was on its way is lost, so that no connection goes on."""
@@ -275,17 +286,18 @@ class _Turn:
         self.log.replay()
 
     def queued(self, queued: fleet_pb2.ActionQueued) -> None:
-        self._is_queued = True
+        self.is_queued = True
         if queued.again:
+            self.is_begun = False
             self._end_lines()
             self.log.restart()
         self.wish.waits(queued.reason or "for a worker")
 
     def started(self, started: fleet_pb2.ActionStarted, namespace: str, link: Link) -> None:
         """A worker has it. The same lease may be told again, and a late action may get a second one."""
-        if self._is_queued or started.lease not in self._lines:
+        if self.is_queued or started.lease not in self._lines:
             self.wish.on(started.worker)
-        self._is_queued = False
+        self.is_queued, self.is_begun = False, True
         line = self._lines.get(started.lease)
         if line is not None:
             line.begin_again()

@@ -20,6 +20,7 @@ from compiler.fleet.trust import Trust
 from compiler.fresh import is_expired, no_cache
 from compiler.progress.events import Placed, Waiting
 from compiler.records import medians
+from worker.action import Cancelled
 from worker.fleet.limits import NOBODY_SECONDS
 
 if TYPE_CHECKING:
@@ -52,12 +53,22 @@ class ServerShelf:
         self._writer = BlobWriter(client, remote.store, LocalChunks(remote.store), remote.meter)
         self._namespace = namespace
 
-    def missing(self, blobs: Sequence[Digest]) -> list[Digest]:
+    def missing(self, blobs: Sequence[Digest], cancelled: Callable[[], bool]) -> list[Digest]:
         names = {str(blob): blob for blob in blobs if blob.size}
-        return [names[name] for name in self._writer.missing(self._namespace, names) if name in names]
+        found = self._writer.missing(self._namespace, names, _check(cancelled))
+        return [names[name] for name in found if name in names]
 
-    def put(self, blobs: Sequence[Digest]) -> None:
-        self._writer.put(self._namespace, [Outgoing(blob, str(blob)) for blob in dict.fromkeys(blobs)])
+    def put(self, blobs: Sequence[Digest], cancelled: Callable[[], bool]) -> None:
+        outgoing = [Outgoing(blob, str(blob)) for blob in dict.fromkeys(blobs)]
+        self._writer.put(self._namespace, outgoing, _check(cancelled))
+
+
+def _check(cancelled: Callable[[], bool]) -> Callable[[], None]:
+    def check() -> None:
+        if cancelled():
+            raise Cancelled
+
+    return check
 
 
 class Fleet:

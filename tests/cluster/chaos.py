@@ -209,13 +209,18 @@ class Chaos:
         return found.stdout.splitlines()
 
     def look(self) -> None:
-        """Everything ends well, leaves nothing behind, and has whole stores; then it is started again."""
+        """Everything ends well and without a traceback, leaves nothing behind, and has whole stores; then it is started
+        again."""
         machines = self.machines
         for name, worker in machines.workers.items():
             if worker.end() != 0:
                 raise Wrong(f"{name} did not drain well\n{worker.said[-2000:]}")
         if machines.server.end() != 0:
             raise Wrong(f"the server did not end well\n{machines.server.said[-2000:]}")
+        for name, program in {"the server": machines.server, **machines.workers}.items():
+            said = program.said
+            if "Traceback" in said:
+                raise Wrong(f"a traceback of {name}\n{said[max(0, said.index('Traceback') - 500) :][:4000]}")
         running = [pid for name in ("server", *machines.names, "c1", "c2") for pid in machines.wires.processes(name)]
         if running:
             shown = subprocess.run(["ps", "-o", "pid,ppid,args", "-p", ",".join(map(str, running))], capture_output=True, text=True, check=False)

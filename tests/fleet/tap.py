@@ -5,18 +5,30 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
+
+ROOM = 128 << 10
+"""Bytes that a wire holds in each direction."""
 
 
 class Tap:
-    """Everything that goes through, in either direction, is in `heard`."""
+    """Everything that goes through, in either direction, is in `heard`. passes: unset, it holds everything back.
+    rate: bytes a second in each direction, 0 for any number."""
 
     def __init__(self, address: str) -> None:
         host, _, port = address.rpartition(":")
         self._server = host, int(port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.socket()
+        # As little as there is on a slow wire: what waits here nobody overtakes.
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM)
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen()
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self._sockets: list[socket.socket] = []
         self._heard: dict[int, bytearray] = {}
+        self.rate = 0
+        self.passes = threading.Event()
+        self.passes.set()
         threading.Thread(target=self._run, daemon=True).start()
 
     @property
@@ -42,10 +54,14 @@ class Tap:
         with contextlib.suppress(OSError):
             while data := one.recv(1 << 16):
                 heard += data
+                self.passes.wait()
+                if self.rate:
+                    time.sleep(len(data) / self.rate)
                 other.sendall(data)
             other.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
+        self.passes.set()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()

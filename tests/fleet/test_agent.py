@@ -24,10 +24,13 @@ from serving import make_token
 from cache.digest import Digest
 from cache.wire import decode_result
 from tests.cache.layers import needs_root
+from worker.action import Action
+from worker.fleet.action_body import Body
 from worker.fleet.identity import fingerprint, verify
 from worker.fleet.sealing import ClientSeal
 from worker.fleet.signed_texts import outcome_text
-from worker.operation import Mount
+from worker.operation import Mount, Run, key_form
+from worker.run_key import run_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -176,10 +179,43 @@ def test_a_layer_that_is_here_is_still_only_for_those_who_have_it(cluster: Clust
         assert ours.end_of(ours.run("cat /file", [base.layer, private.layer]))[1] == b"of team a"
         theirs.take("declined", theirs.run("cat /file", [base.layer, private.layer]))
         until(lambda: f"has no layer {private.layer.diff_id} in this namespace" in worker.said)
+        stand_in = private.layer._replace(tar=base.layer.tar, listing=base.layer.listing)
+        for said in (stand_in, private.layer):  # as if it were one of theirs, and then what it is
+            theirs.take("declined", theirs.run("cat /file", [base.layer, said]))
+        assert worker.said.count(f"has no layer {private.layer.diff_id} in this namespace") == 3
         cache = Mount("cache", "/c", id="deps")
         ours.end_of(ours.run("echo ours > /c/f", [base.layer], (cache,)))
         assert ours.end_of(ours.run("cat /c/f", [base.layer], (cache,)))[1] == b"ours\n"
         assert theirs.end_of(theirs.run("ls /c | wc -l", [base.layer], (cache,)))[1] == b"0\n", "caches are apart, too"
+    finally:
+        ours.close()
+        theirs.close()
+        worker.stop()
+
+
+def test_what_another_namespace_made_is_not_taken_for_what_was_made_before(cluster: Cluster, base: Made) -> None:
+    token = make_token(cluster.server.store, "--name", "two", "--scope", "read,write,execute", "--namespace", "two/*")
+    time.sleep(2)  # the server looks at its tokens once a second
+    ours, theirs = (Orders(cluster.server.address, token, name) for name in ("two/a", "two/b"))
+    worker = join_with(cluster, "shared", token)
+    run = Run(("/bin/sh", "-c", "od -x -N 8 /dev/urandom > /random; echo same > /same"), (("PATH", "/bin"),), "/", "", "default", "h", ())
+    same = run._replace(argv=("/bin/sh", "-c", "echo same > /same"))
+    try:
+        made = {}
+        for build in (theirs, ours):
+            build.put(base)
+            for count in range(2):
+                for each in (run, same):
+                    key = run_key(key_form(each), "linux/amd64", [base.layer.content], (), ())
+                    body = Body(Action(key, each, ((base.layer,),), "linux/amd64"))
+                    outcome, _ = build.end_of(build.want("x", body, anew=bool(count)))
+                    made[build, each, count] = decode_result(outcome.result.SerializeToString())
+                time.sleep(1.1)  # mtimes are seconds
+        for build in (theirs, ours):
+            first, second = (made[build, same, count].layer for count in range(2))
+            assert first == second, "its own earlier one"
+        assert made[ours, same, 0].layer != made[theirs, same, 0].layer, "with the times of this run"
+        assert [made[ours, run, count].varies for count in range(2)] == [(), ("random",)], "nor is it compared with theirs"
     finally:
         ours.close()
         theirs.close()

@@ -13,14 +13,14 @@ from cache.errors import DefinitionError, RemoteError
 from cache.images import Images
 from cache.lmdb_store import LmdbStore
 from compiler.fleet.inputs import Inputs
-from worker.action import Action
+from worker.action import Action, Cancelled
 from worker.context import ContextTree
 from worker.ignore import IgnoreRules
 from worker.library import LayerLibrary
 from worker.operation import Mount, Run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from cache.digest import Digest
@@ -28,15 +28,16 @@ if TYPE_CHECKING:
 
 
 class Shelf:
-    """A server that notes what it is asked and given. fail: the next calls do."""
+    """A server that notes what it is asked and given. fail: the next calls do. slow: it takes nothing."""
 
     def __init__(self) -> None:
         self.has: set[Digest] = set()
         self.asked: list[Digest] = []
         self.given: list[Digest] = []
         self.fail = 0
+        self.slow = False
 
-    def missing(self, blobs: Sequence[Digest]) -> list[Digest]:
+    def missing(self, blobs: Sequence[Digest], _: Callable[[], bool]) -> list[Digest]:
         time.sleep(0.01)
         if self.fail:
             self.fail -= 1
@@ -44,7 +45,11 @@ class Shelf:
         self.asked += blobs
         return [blob for blob in blobs if blob not in self.has]
 
-    def put(self, blobs: Sequence[Digest]) -> None:
+    def put(self, blobs: Sequence[Digest], cancelled: Callable[[], bool]) -> None:
+        while self.slow:
+            time.sleep(0.01)
+            if cancelled():
+                raise Cancelled
         self.given += blobs
         self.has |= set(blobs)
 
@@ -147,3 +152,27 @@ def test_a_failure_is_told_and_tried_again_by_the_next(place: Place) -> None:
         place.inputs.prepare(place.action("sub"))
     ready = place.inputs.prepare(place.action("sub")).placed()
     assert {layer.tar for layer in layers_of(ready)} <= place.shelf.has
+
+
+def test_nobody_waits_for_what_is_not_wanted_any_more(place: Place) -> None:
+    place.shelf.slow = True
+    stopped, ended = threading.Event(), []
+
+    def prepare(cancelled: Callable[[], bool]) -> None:
+        try:
+            place.inputs.prepare(place.action("sub"), cancelled)
+        except Cancelled:
+            ended.append(time.monotonic())
+
+    threads = [threading.Thread(target=prepare, args=(each,)) for each in (stopped.is_set, lambda: len(ended) > 0)]
+    for thread in threads:  # one sends, the other one waits for it
+        thread.start()
+        time.sleep(0.1)
+    began = time.monotonic()
+    stopped.set()
+    for thread in threads:
+        thread.join(10)
+    assert len(ended) == 2
+    assert time.monotonic() - began < 2
+    place.shelf.slow = False
+    assert place.inputs.prepare(place.action("sub")).placed(), "another build's step may send it again"

@@ -237,6 +237,21 @@ def test_a_scheduler_that_is_gone_is_given_up(scheduler: Scheduler, refused: boo
     link.close()
 
 
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_server_that_was_waited_for_is_not_waited_for_by_each_call_anew(scheduler: Scheduler, alive: bool) -> None:
+    link, line = opened(scheduler, lost_seconds=1)
+    watch = link.want(wanted("one"))
+    line.next()
+    scheduler.refuse = grpc.StatusCode.UNAVAILABLE
+    if alive:  # all but its scheduler
+        line.out.put(grpc.StatusCode.UNAVAILABLE)
+    else:
+        scheduler.stop()
+    assert isinstance(heard(watch), Lost)
+    assert link._client.caller.down is not alive
+    link.close()
+
+
 def test_a_server_that_says_nothing_is_not_waited_for(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("compiler.fleet.link.CONNECT_SECONDS", 0.5)
     link = link_to(scheduler.port)

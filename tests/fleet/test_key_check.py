@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 class Shelf:
     """A server that has everything."""
 
-    def missing(self, blobs: Sequence[Digest]) -> list[Digest]:
+    def missing(self, blobs: Sequence[Digest], _: object) -> list[Digest]:
         return []
 
-    def put(self, blobs: Sequence[Digest]) -> None:
+    def put(self, blobs: Sequence[Digest], _: object) -> None:
         raise AssertionError
 
 

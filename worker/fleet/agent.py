@@ -15,7 +15,7 @@ from buildgraph.v1 import fleet_pb2 as pb
 from cache.errors import BuildgraphError, EnvironmentProblem
 from cache.remote.trouble import trouble
 from cache.size_text import bytes_text
-from worker.fleet.agent_lease import KEEP_SECONDS, AgentLease
+from worker.fleet.agent_lease import KEEP_SECONDS, MAX_REASON, AgentLease
 from worker.fleet.agent_stream import VERSION, AgentStream, Newer
 from worker.fleet.signed_texts import hello_text
 
@@ -194,21 +194,29 @@ class Agent:
                 return
             outgoing = self._outgoing
             full = len(self._leases) >= 2 * self._offer.slots + 2
-            ends = self._draining or self._stopping
-            refusal = "it drains" if ends else "it has too many leases" if full else ""
+            leaves = self._draining or self._stopping
+            refusal = "it drains" if leaves else "it has too many leases" if full else ""
             if not refusal:
                 made = AgentLease(lease, self._tools, self)
-                self._leases[lease.lease] = made
-                thread = threading.Thread(target=self._work, args=(made,), name="lease", daemon=True)
-                self._threads[lease.lease] = thread
+                refusal = self._begin(made)
         if refusal:
             if outgoing is not None:
-                back = pb.WorkerMessage.LeaseGivenBack(lease=lease.lease, reason=refusal, leaving=ends)
-                outgoing.put(pb.WorkerMessage(given_back=back))
+                outgoing.put(_given_back(lease.lease, refusal, leaving=leaves))
             return
         self._say(f"begins {made.text}")
         self._wake.set()
-        thread.start()
+
+    def _begin(self, lease: AgentLease) -> str:
+        """Why it cannot be begun, "" if it is. The lock is held, so that whoever waits for threads finds none that does
+        not run yet."""
+        thread = threading.Thread(target=self._work, args=(lease,), name="lease", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the machine has no more
+            return f"it cannot start a thread: {error}"
+        self._leases[lease.id] = lease
+        self._threads[lease.id] = thread
+        return ""
 
     def _work(self, lease: AgentLease) -> None:
         try:
@@ -351,6 +359,21 @@ class Agent:
         until = time.monotonic() + STOP_SECONDS
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
+        self._give_back_rest(reason, leaving=leaving)
         if stream is not None:
             stream.outgoing.finish()
             connection.join(max(1.0, until - time.monotonic()))
+
+    def _give_back_rest(self, reason: str, *, leaving: bool) -> None:
+        """What could not be ended in time goes elsewhere at once, and not when its lease expires."""
+        with self._lock:
+            outgoing, left = self._outgoing, [name for name in self._leases if name in self._threads]
+        if outgoing is None:
+            return
+        for name in left:
+            outgoing.put(_given_back(name, reason, leaving=leaving))
+
+
+def _given_back(lease: str, reason: str, *, leaving: bool) -> pb.WorkerMessage:
+    back = pb.WorkerMessage.LeaseGivenBack(lease=lease, reason=reason[:MAX_REASON], leaving=leaving)
+    return pb.WorkerMessage(given_back=back)

@@ -137,6 +137,10 @@ class AgentLease:
     def cancelled(self) -> bool:
         return bool(self._reason)
 
+    def _check(self) -> None:
+        if self.cancelled():
+            raise Cancelled
+
     def cancel(self, reason: str, *, give_back: bool = False, leaving: bool = False) -> None:
         """Nobody wants it any more, or not from here. give_back: the scheduler does not know yet. leaving: the worker
         ends, which is the only reason."""
@@ -219,7 +223,9 @@ class AgentLease:
                 raise EnvironmentProblem(f"its disk is full ({failed.message})") from None
             self._log, error = failed.log, failed
             self._flush()
-            outcome = self._insist(lambda: tools.publishing.failure(self.namespace, self.key, error, self._shown))
+            outcome = self._insist(
+                lambda: tools.publishing.failure(self.namespace, self.key, error, self._shown, self._check)
+            )
             self._finish(outcome, f"failed: {failed.message}")
         except DefinitionError as wrong:
             outcome = tools.publishing.definition(self.namespace, self.key, wrong, self._shown)
@@ -236,7 +242,7 @@ class AgentLease:
             held.append(layer.diff_id)
             tools.hot.add([layer])
         self._flush()
-        outcome = self._insist(lambda: tools.publishing.result(self.namespace, self.key, result))
+        outcome = self._insist(lambda: tools.publishing.result(self.namespace, self.key, result, self._check))
         if layer is not None:
             tools.inputs.made(self.namespace, layer)
         self._finish(outcome, "done")
@@ -296,6 +302,7 @@ class AgentLease:
             shown=self._shown,
             begun=self._begun,
             warm=self._tools.filler.warmer(self.namespace, self._mounts, self.cancelled, self._shown),
+            within=f"namespace {self.namespace}",
         )
 
     def _begun(self, kill: Callable[[], None]) -> None:

@@ -176,9 +176,10 @@ class HotLayers:
             self._evicting.release()
 
     def make_room(self, wanted: int) -> int:
-        """Remove so much of what no step is using, as far as there is so much; bytes that went. Raises StoreProblem."""
+        """Remove so much of what no step is using, or nothing if there is not so much; bytes that went. Raises
+        StoreProblem."""
         with self._evicting:
-            return self._evict(wanted)
+            return self._evict(wanted) if self._unused() >= wanted else 0
 
     def drop(self, diff_id: str) -> None:
         """Remove one that will hardly be wanted again, unless a step is using it. Raises StoreProblem."""
@@ -188,6 +189,12 @@ class HotLayers:
                 going = {diff_id: self._held[diff_id]} if free else {}
                 self._going = frozenset(going)
             self._take_out(going)
+
+    def _unused(self) -> int:
+        """Bytes of what may go."""
+        with self._changed:
+            held = self._held.items()
+            return sum(each.size for name, each in held if name not in self._users and name not in self._kept)
 
     def _evict(self, need: int) -> int:
         return self._take_out(self._choose(need))

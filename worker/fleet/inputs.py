@@ -21,7 +21,7 @@ from worker.fleet.key_check import check_key
 from worker.fleet.visible import first_absent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from cache.lmdb_store import LmdbStore
     from cache.remote.client import Client
@@ -70,9 +70,9 @@ class Inputs:
         Raises RemoteError, CorruptBlob, CorruptLayer, EnvironmentProblem, Cancelled.
         """
         wanted = {layer.diff_id: layer for layer in layers}
-        missing = [layer for layer in wanted.values() if self._known(layer) is None]
-        self._check_namespace(namespace, [layer for layer in wanted.values() if layer not in missing])
-        self._fetch_all(namespace, missing, cancelled)
+        known = {diff_id: self._known(layer) for diff_id, layer in wanted.items()}
+        self._check_namespace(namespace, [layer for layer in known.values() if layer is not None])
+        self._fetch_all(namespace, [layer for diff_id, layer in wanted.items() if known[diff_id] is None], cancelled)
         found = list(map(self._found, layers))
         self._hot.add({layer.diff_id: layer for layer in found}.values())
         return found
@@ -100,17 +100,21 @@ class Inputs:
     # from elsewhere
 
     def _check_namespace(self, namespace: str, layers: Sequence[Layer]) -> None:
-        """Raises Missing for a layer that is here, but is none of this namespace's."""
+        """Raises Missing for a layer that is here, but is none of this namespace's. layers: as the store has them: with
+        a layer of its own under another one's name somebody could make that one count as seen."""
         with self._lock:
             layers = [layer for layer in layers if (namespace, layer.diff_id) not in self._seen]
         if not layers:
             return
-        names = {str(layer.tar): layer for layer in layers}
+        self._check_there(namespace, {str(layer.tar): layer for layer in layers})
+        for layer in layers:
+            self._note(namespace, layer)
+
+    def _check_there(self, namespace: str, names: Mapping[str, Layer]) -> None:
+        """Raises Missing for the layer of a blob that the server does not show in the namespace."""
         absent = first_absent(self._remotes.of(namespace).client, namespace, names)
         if absent is not None:
             raise Missing(f"the server has no layer {names[absent].diff_id} in this namespace")
-        for layer in layers:
-            self._note(namespace, layer)
 
     def _note(self, namespace: str, layer: Layer) -> None:
         with self._lock:
@@ -120,7 +124,11 @@ class Inputs:
                 self._seen.popitem(last=False)
 
     def _fetch_all(self, namespace: str, layers: Sequence[Layer], cancelled: Callable[[], bool]) -> None:
-        self.check_disk(sum(layer.tar.size for layer in layers if layer.tar is not None))
+        blobs = {blob: layer for layer in layers for blob in (layer.tar, layer.listing) if blob is not None}
+        # First, and not when it is fetched: a size is part of a blob's name, and no layer goes for a size that is only
+        # said.
+        self._check_there(namespace, {str(blob): layer for blob, layer in blobs.items()})
+        self.check_disk(sum(blob.size for blob in blobs))
         if len(layers) < 2:
             for layer in layers:
                 self._fetch(namespace, layer, cancelled)
@@ -132,7 +140,8 @@ class Inputs:
                 done.result()
 
     def check_disk(self, size: int) -> None:
-        """Raises EnvironmentProblem if so many bytes are too many, also once nothing is kept that no step uses."""
+        """Raises EnvironmentProblem if so many bytes are too many, also if nothing were kept that no step uses; then
+        all that is kept stays."""
         directory = self._store.directory
         short = size + MIN_FREE - free_bytes(directory)
         if short > 0:
@@ -144,10 +153,11 @@ class Inputs:
 
     def _fetch(self, namespace: str, layer: Layer, cancelled: Callable[[], bool]) -> None:
         with self._turn(layer.diff_id):
-            if self._known(layer) is None:
+            known = self._known(layer)
+            if known is None:
                 self._fetch_now(namespace, layer, cancelled)
                 return
-        self._check_namespace(namespace, [layer])  # another lease was faster
+        self._check_namespace(namespace, [known])  # another lease was faster
 
     def _turn(self, diff_id: str) -> _Turn:
         return _Turn(self._lock, self._fetching, diff_id)

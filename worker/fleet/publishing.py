@@ -33,18 +33,26 @@ class Publishing:
         self._remotes = remotes
         self._identity = identity
 
-    def result(self, namespace: str, key: str, result: Result) -> pb.Outcome:
-        """Have the server have all that the result names. Raises RemoteTrouble, StoreProblem."""
+    def result(self, namespace: str, key: str, result: Result, check: Callable[[], None]) -> pb.Outcome:
+        """Have the server have all that the result names. Raises RemoteTrouble, StoreProblem, and soon what `check`
+        does."""
         layer = result.layer
-        self._put(namespace, (layer and layer.tar, layer and layer.listing, result.log))
+        self._put(namespace, (layer and layer.tar, layer and layer.listing, result.log), check)
         outcome = pb.Outcome()
         outcome.result.ParseFromString(encode_result(result))
         return self._signed(namespace, key, outcome)
 
-    def failure(self, namespace: str, key: str, failed: CommandFailed, shown: Callable[[str], str]) -> pb.Outcome:
-        """Of a command that failed or took too long; with its log. shown: takes secrets out of a text. Raises
-        RemoteTrouble, StoreProblem."""
-        self._put(namespace, (failed.log,))
+    def failure(
+        self,
+        namespace: str,
+        key: str,
+        failed: CommandFailed,
+        shown: Callable[[str], str],
+        check: Callable[[], None],
+    ) -> pb.Outcome:
+        """Of a command that failed or took too long; with its log. shown: takes secrets out of a text. Raises as
+        `result` does."""
+        self._put(namespace, (failed.log,), check)
         late = isinstance(failed, TimedOut)
         failure = pb.Failure(
             kind="timeout" if late else "command", exit_status=failed.exit_status,
@@ -62,16 +70,16 @@ class Publishing:
     def mount(self, namespace: str, cache: str, layer: Layer, made_at: float) -> pb.MountSnapshot:
         """A signed snapshot of a cache mount, whose blobs the server has. made_at: seconds since the epoch. Raises
         RemoteTrouble, StoreProblem."""
-        self._put(namespace, (layer.tar, layer.listing))
+        self._put(namespace, (layer.tar, layer.listing), lambda: None)
         snapshot = pb.MountSnapshot(cache=cache, made_at_ms=round(made_at * 1000), worker_key=self._identity.public)
         snapshot.layer.CopyFrom(layer_message(layer))
         snapshot.signature = self._identity.sign(mount_text(namespace, snapshot))
         return snapshot
 
-    def _put(self, namespace: str, blobs: tuple[Digest | None, ...]) -> None:
+    def _put(self, namespace: str, blobs: tuple[Digest | None, ...], check: Callable[[], None]) -> None:
         outgoing = [Outgoing(blob, str(blob)) for blob in dict.fromkeys(blobs) if blob is not None and blob.size]
         if outgoing:
-            self._remotes.of(namespace).writer.put(namespace, outgoing)
+            self._remotes.of(namespace).writer.put(namespace, outgoing, check)
 
     def _signed(self, namespace: str, key: str, outcome: pb.Outcome) -> pb.Outcome:
         outcome.signature = self._identity.sign(outcome_text(namespace, key, outcome))
