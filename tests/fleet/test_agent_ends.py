@@ -85,7 +85,7 @@ def test_a_signal_while_it_says_what_it_begins_gives_that_back() -> None:
     leasing = threading.Thread(target=agent.leased, args=(order(),))
     leasing.start()
     assert given.begins.wait(SECONDS)
-    agent._stop(ended(), "the worker was stopped")
+    agent._stop(ended(), "the worker was stopped", leaving=True)
     given.goes_on.set()
     leasing.join(SECONDS)
     backs = [each.given_back for each in messages(outgoing) if each.HasField("given_back")]
@@ -122,7 +122,7 @@ def test_what_does_not_end_in_time_is_given_back_all_the_same() -> None:
     agent.leased(order())
     assert given.begins.wait(SECONDS)
     began = time.monotonic()
-    agent._stop(ended(), "the worker was stopped")
+    agent._stop(ended(), "the worker was stopped", leaving=True)
     assert time.monotonic() - began < STOP_SECONDS + 2
     [back] = [each.given_back for each in messages(outgoing) if each.HasField("given_back")]
     assert (back.lease, back.reason, back.leaving) == ("l1", "the worker was stopped", True)
