@@ -228,7 +228,11 @@ class Client:
                         raise
 
     def put_results(self, namespace: str, results: Iterable[tuple[str, str, Recipe, Result, Names]]) -> None:
-        """(kind, key, what that came to, result, names of its blobs): of which all blobs are there."""
+        """(kind, key, what that came to, result, names of its blobs): of which all blobs are there.
+
+        Blobs are verified where they arrive, results cannot be. But a server answers with what it keeps, so that what
+        was damaged on its way is seen here, and sent once more.
+        """
         from cache.remote.action_results import encode_action_result
 
         requests: dict[str, Any] = {}
@@ -238,8 +242,9 @@ class Client:
                 instance_name=namespace, action_digest=digest_of(name), digest_function=self.function,
                 action_result=encode_action_result(recipe, result, names),
             )  # fmt: skip
-        for _ in self.all_of(self.actions.UpdateActionResult, requests):
-            pass
+        for name, kept in self.all_of(self.actions.UpdateActionResult, requests):
+            if kept != requests[name].action_result:
+                self.caller.call(self.actions.UpdateActionResult, requests[name])
 
     # records of the team
 

@@ -77,7 +77,7 @@ class TokenGuard:
     def caller_of(self, secret: str) -> Caller | None:
         """Whoever a token belongs to, if it is good; for doors other than gRPC's."""
         self._look()
-        token = self._tokens.by_secret(secret)
+        token = self._tokens.by_secret(secret) or self._just_made(secret)
         return None if token is None or token.state(time.time()) else self._caller(token)
 
     @property

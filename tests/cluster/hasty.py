@@ -17,12 +17,13 @@ from worker.fleet import limits
 def hurry(lease: float) -> None:
     """Before anything else is imported that takes these times."""
     limits.LEASE_SECONDS, limits.RENEW_SECONDS = lease, lease / 5
-    limits.NOBODY_SECONDS, limits.ORPHAN_SECONDS = lease, 3 * lease
+    # On a busy machine programs need a while to be there, whatever is waited for.
+    limits.NOBODY_SECONDS, limits.ORPHAN_SECONDS = 2.5 * lease, 3 * lease
     for module in (cache.remote.caller, cache.server.server):
         module._OPTIONS = tuple((name, _sooner(name, value)) for name, value in module._OPTIONS)
     from compiler.fleet import link
 
-    link.Link.__init__.__defaults__ = (3 * lease,)
+    link.Link.__init__.__defaults__ = (3 * lease, *link.Link.__init__.__defaults__[1:])
 
 
 def shift_clock(seconds: float) -> None:

@@ -110,6 +110,14 @@ def test_what_others_wrote_stays_text(serve: Serve) -> None:
         assert not outside, "nothing comes from elsewhere"
 
 
+def test_a_token_that_was_just_made_opens_the_page_at_once(serve: Serve, tmp_path: Path) -> None:
+    store = tmp_path / "served"
+    make_token(store, "--name", "first")
+    server = serve()
+    for name in ("second", "third", "fourth"):
+        assert get(server, "/", make_token(store, "--name", name))[0] == 200
+
+
 def test_a_token_opens_what_it_may_read(serve: Serve, tmp_path: Path) -> None:
     store = tmp_path / "served"
     main = make_token(store, "--name", "main", "--grant", "read,write:main")
