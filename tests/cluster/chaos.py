@@ -34,6 +34,8 @@ LEASE = 4.0
 """Seconds, instead of 20: what waits for a lease to expire is what takes the time here."""
 PATIENCE = 45.0
 """For a build on a busy machine, beside a lease and what the fault allows."""
+BACK = 30.0
+"""For workers to be there again, also those that had nothing to say when the network was cut: they ask every 10 s."""
 QUIET = 20.0
 """After the last build: for everything of it to be gone."""
 CODES = {0, 1, 4, 5}
@@ -199,7 +201,7 @@ class Chaos:
             state = machines.state()
             return not state.running and not state.queue_length and not state.builds
 
-        machines.ready(*machines.names)
+        machines.ready(*machines.names, seconds=BACK)
         machines.wait(quiet, "the scheduler to have nothing left", QUIET)
         machines.wait(lambda: not self.steps(), f"steps to be gone: {self.steps()}", QUIET)
 

@@ -174,9 +174,12 @@ class Machines:
     def store(self, name: str) -> Path:
         return self.root / f"store-{name}"
 
-    def ready(self, *names: str) -> None:
+    def ready(self, *names: str, seconds: float = UP_SECONDS) -> None:
         """Wait until the server has these workers."""
-        self.wait(lambda: set(names) <= {each.name for each in self.state().workers if each.state in ("ready", "cordoned")}, f"{names} to join")
+        self.wait(
+            lambda: set(names) <= {each.name for each in self.state().workers if each.state in ("ready", "cordoned")},
+            f"{names} to join", seconds,
+        )  # fmt: skip
 
     def wait(self, there: Callable[[], bool], what: str, seconds: float = UP_SECONDS) -> None:
         until = time.monotonic() + seconds
