@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from cache.errors import CorruptBlob
+from worker.fleet.channels import AGENT, CHUNK, CONNECTIONS, SECRETS, WAITING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,16 +19,6 @@ if TYPE_CHECKING:
     from buildgraph.v1 import fleet_pb2
 
     from compiler.fleet.link import Link
-
-SECRETS = "secrets"
-AGENT = "ssh:"
-"""Beginning of the channels of connections to agents: `ssh:ID:N`."""
-CHUNK = 64 << 10
-"""Bytes of one message, well below what may be sealed at once."""
-CONNECTIONS = 32
-"""To agents, that one lease may hold at once; ssh needs one each."""
-WAITING = 64
-"""Messages for one connection that its agent has not taken yet; beyond, it is closed."""
 
 
 class LeaseLine:

@@ -14,13 +14,13 @@ from buildgraph.v1 import fleet_pb2, fleet_pb2_grpc
 
 from cache.remote.client import CONNECT_SECONDS
 from compiler.fleet.pulse import Pulse
+from worker.fleet.protocol import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cache.remote.client import Client
 
-VERSION = 1
 LOST_SECONDS = 60.0
 """How long a stream that broke is opened again and again; after that the build goes on without the fleet."""
 END_SECONDS = 1.0

@@ -183,9 +183,7 @@ class PlacedExecutor:
             elif event.HasField("started"):
                 self._started(turn, event.started)
             elif event.HasField("log"):
-                if event.log.anew:
-                    turn.log.restart()
-                turn.log.add(event.log.data)
+                turn.logged(event.log)
             elif event.HasField("sealed"):
                 turn.sealed(event.sealed)
             elif event.HasField("declined"):
@@ -272,6 +270,8 @@ class _Turn:
         self.idle = 0.0
         self.is_queued = False
         self.is_begun = False
+        self._logged = ""
+        """Whose log came last, "" before there was one."""
 
     def events(self) -> Iterator[fleet_pb2.BuildEvent | Reopened | Lost | None]:
         """As they come, None now and then; ends once nobody wants the result."""
@@ -288,10 +288,16 @@ class _Turn:
     def queued(self, queued: fleet_pb2.ActionQueued) -> None:
         self.is_queued = True
         if queued.again:
-            self.is_begun = False
+            self.is_begun, self._logged = False, ""
             self._end_lines()
             self.log.restart()
         self.wish.waits(queued.reason or "for a worker")
+
+    def logged(self, log: fleet_pb2.ActionLog) -> None:
+        if log.lease != self._logged and self._logged:
+            self.log.restart()
+        self._logged = log.lease
+        self.log.add(log.data)
 
     def started(self, started: fleet_pb2.ActionStarted, namespace: str, link: Link) -> None:
         """A worker has it. The same lease may be told again, and a late action may get a second one."""

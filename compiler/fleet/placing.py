@@ -13,7 +13,7 @@ from cache.remote.local_chunks import LocalChunks
 from cache.remote.trouble import RemoteTrouble
 from cache.remote.writing import BlobWriter, Outgoing
 from compiler.fleet.inputs import Inputs
-from compiler.fleet.link import VERSION, Link
+from compiler.fleet.link import Link
 from compiler.fleet.needs_of import critical_paths
 from compiler.fleet.placed_executor import PlacedExecutor, Wish
 from compiler.fleet.trust import Trust
@@ -22,6 +22,7 @@ from compiler.progress.events import Placed, Waiting
 from compiler.records import medians
 from worker.action import Cancelled
 from worker.fleet.limits import NOBODY_SECONDS
+from worker.fleet.protocol import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

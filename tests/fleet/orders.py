@@ -25,6 +25,7 @@ from cache.result import Layer
 from worker.action import Action
 from worker.cache_mounts import mount_key
 from worker.fleet.action_body import Body, encode_body
+from worker.fleet.protocol import VERSION
 from worker.operation import Run, key_form
 from worker.run_key import run_key
 
@@ -72,7 +73,7 @@ class Orders:
         self._changed = threading.Condition()
         self._events: list[pb.BuildEvent] = []
         self._ended = ""
-        self._requests.put(pb.BuildRequest(open=pb.OpenBuild(version=1, build=uuid.uuid4().hex, instance_name=namespace)))
+        self._requests.put(pb.BuildRequest(open=pb.OpenBuild(version=VERSION, build=uuid.uuid4().hex, instance_name=namespace)))
         self._call = fleet_pb2_grpc.FleetStub(self._channel).Build(iter(self._requests.get, None), metadata=self._metadata)
         threading.Thread(target=self._read, daemon=True).start()
         self.take("opened")

@@ -25,6 +25,7 @@ from cache.result import Layer, Result
 from cache.server.server import Server
 from cache.wire import encode_result
 from worker.fleet.identity import Identity
+from worker.fleet.protocol import VERSION
 from worker.fleet.service import FleetService
 from worker.fleet.signed_texts import outcome_text
 
@@ -208,7 +209,7 @@ def _is(message: Any, kind: str, fields: Mapping[str, Any]) -> bool:
 
 
 class Build(Stream):
-    def __init__(self, channel: grpc.Channel, who: str, name: str, namespace: str, version: int = 1) -> None:
+    def __init__(self, channel: grpc.Channel, who: str, name: str, namespace: str, version: int = VERSION) -> None:
         self.name = name
         opening = pb.OpenBuild(version=version, build=name, instance_name=namespace, project="shop")
         super().__init__(fleet_pb2_grpc.FleetStub(channel).Build, who, pb.BuildRequest(open=opening))
@@ -246,7 +247,7 @@ class Worker(Stream):
         parts = ("buildgraph.v1 hello", self.nonce.hex(), name, self.incarnation)
         signature = options.pop("signature", None) or identity.sign(parts)
         self.hello = pb.WorkerMessage.Hello(
-            version=1, name=name, program="1.2.3", slots=options.pop("slots", 1), memory=1 << 30,
+            version=VERSION, name=name, program="1.2.3", slots=options.pop("slots", 1), memory=1 << 30,
             platforms=options.pop("platforms", ("linux/amd64",)), key=identity.public, signature=signature,
             incarnation=self.incarnation, **options,
         )  # fmt: skip

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from worker_alone import WorkerAlone, agent_of
 
 from cache.errors import EnvironmentProblem, exit_code
+from worker.fleet.protocol import VERSION
 from worker.fleet.sealing import ClientSeal
 from worker.operation import Mount
 
@@ -60,13 +61,13 @@ def test_a_step_that_speaks_to_an_agent_hears_that_the_stream_broke(tmp_path: Pa
 
 
 def test_a_worker_that_does_not_know_the_schedulers_version_ends_and_says_so(tmp_path: Path) -> None:
-    worker = WorkerAlone(tmp_path, lambda _: None, version=2)
+    worker = WorkerAlone(tmp_path, lambda _: None, version=VERSION + 1)
     try:
         worker.line()
         worker.wait()
         assert worker.failure is not None
         assert exit_code(worker.failure) == 5
-        text = "the scheduler speaks version 2 of the fleet's protocol, and this worker knows only 1"
+        text = f"the scheduler speaks version {VERSION + 1} of the fleet's protocol, and this worker knows only {VERSION}"
         assert worker.failure.message == text
         assert not worker.said
     finally:

@@ -140,6 +140,27 @@ def test_a_step_hears_that_its_connection_is_gone_with_the_stream_and_makes_anot
         assert ssh.ask(b"three") == b"THREE"
 
 
+def test_what_is_lost_with_the_stream_of_the_build_does_not_leave_the_step_waiting(holder: Holder, tmp_path: Path) -> None:
+    assert holder.client is not None
+    holder.client.give({}, {})
+    assert holder.line.given(5, lambda: False) is not None
+    path = holder.line.agents(["default"], str(tmp_path / "agents"))["default"]
+    with Ssh(path) as ssh:
+        build, holder.client = holder.client, None  # what comes now is on its way by a stream that breaks
+        asked = threading.Thread(target=lambda: answers.append(ssh.ask(b"lost")))
+        answers: list[bytes] = []
+        asked.start()
+        asked.join(0.3)
+        assert asked.is_alive()
+        holder.client = build
+        build.begin_again()
+        holder.line.take(pb.Sealed(lease="boot.1", channel="ssh:", end=True))  # as the server says when the build is back
+        asked.join(5)
+        assert answers == [b""]
+    with Ssh(path) as ssh:
+        assert ssh.ask(b"two") == b"TWO"
+
+
 def test_a_build_whose_stream_broke_ends_connections_and_takes_new_ones(holder: Holder, tmp_path: Path) -> None:
     assert holder.client is not None
     holder.client.give({}, {})

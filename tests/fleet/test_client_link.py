@@ -17,6 +17,7 @@ from buildgraph.v1 import fleet_pb2, fleet_pb2_grpc
 from cache.remote.caller import Caller
 from cache.remote_settings import RemoteSettings
 from compiler.fleet.link import Link, Lost, Reopened, Watch
+from worker.fleet.protocol import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +49,7 @@ class Line:
     def say(self, **event: Any) -> None:
         self.out.put(fleet_pb2.BuildEvent(**event))
 
-    def open(self, version: int = 1) -> fleet_pb2.OpenBuild:
+    def open(self, version: int = VERSION) -> fleet_pb2.OpenBuild:
         first = self.next()
         assert first is not None
         self.say(opened=fleet_pb2.BuildOpened(version=version, workers=2, slots=3))
@@ -96,7 +97,7 @@ def scheduler() -> Iterator[Scheduler]:
 
 def link_to(port: int, lost_seconds: float = SECONDS, **options: Any) -> Link:
     settings = RemoteSettings(False, f"127.0.0.1:{port}", ("",), "")
-    opening = fleet_pb2.OpenBuild(version=1, build="b1", instance_name="main")
+    opening = fleet_pb2.OpenBuild(version=VERSION, build="b1", instance_name="main")
     return Link(SimpleNamespace(caller=Caller(settings)), opening, lost_seconds, **options)  # type: ignore[arg-type]  # all that it uses
 
 
@@ -139,20 +140,20 @@ def test_a_fleet_that_is_not_for_us_is_none(scheduler: Scheduler, code: grpc.Sta
 def test_a_scheduler_that_speaks_another_language_is_left_alone_with_one_warning(scheduler: Scheduler, at: str) -> None:
     warned: list[str] = []
     link = link_to(scheduler.port, warn=warned.append)
-    answers = threading.Thread(target=lambda: scheduler.line().open(1 if at == "later" else 2))
+    answers = threading.Thread(target=lambda: scheduler.line().open(VERSION if at == "later" else VERSION + 1))
     answers.start()
     found = link.open()
     answers.join()
     if at == "later":
         assert found is not None
         scheduler._all[0].out.put(grpc.StatusCode.UNAVAILABLE)
-        scheduler.line().open(2)
+        scheduler.line().open(VERSION + 1)
         assert isinstance(heard(link.want(wanted("one"))), Lost)
     else:
         assert found is None
     assert link.lost
     assert link.refused
-    text = "the scheduler speaks version 2 of the fleet's protocol, and this program knows only 1"
+    text = f"the scheduler speaks version {VERSION + 1} of the fleet's protocol, and this program knows only {VERSION}"
     assert warned == [f"{text}; the build goes on without the fleet"]
     link.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+import pytest
 from buildgraph.v1 import fleet_pb2
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,8 +63,8 @@ def test_a_command_that_begins_again_has_a_new_log(tmp_path: Path) -> None:
 def test_a_log_that_begins_anew_takes_the_place_of_what_came(tmp_path: Path) -> None:
     log, shown = log_in(tmp_path)
     watch = Watch(fleet_pb2.ExecuteAction())
-    for data, anew in ((b"one\ntwo\nha", False), (b"one\n", True), (b"two\nthree\n", False)):
-        watch.tell(fleet_pb2.BuildEvent(log=fleet_pb2.ActionLog(data=data, anew=anew)))
+    for data, lease in ((b"one\ntwo\nha", "1"), (b"one\n", "2"), (b"two\nthree\n", "2")):
+        watch.tell(fleet_pb2.BuildEvent(log=fleet_pb2.ActionLog(data=data, lease=lease)))
     watch.tell(fleet_pb2.BuildEvent(done=fleet_pb2.ActionDone(worker="w2")))
     remote = SimpleNamespace(settings=SimpleNamespace(write="main", origin="server:8980"))
     client = PlacedExecutor(None, None, None, remote, None)  # type: ignore[arg-type]  # nothing of them is used
@@ -71,6 +72,19 @@ def test_a_log_that_begins_anew_takes_the_place_of_what_came(tmp_path: Path) -> 
     assert done is not None
     assert shown == ["one", "two", "ha", "one", "two", "three"]
     assert log.whole(Digest.of(b"one\ntwo\nthree\n")) == b"one\ntwo\nthree\n", "as the result has it"
+    log.close()
+
+
+@pytest.mark.parametrize(("lease", "then"), [("1", ["three"]), ("2", ["two", "three"])])
+def test_after_a_broken_stream_a_log_goes_on_and_one_of_another_lease_begins(tmp_path: Path, lease: str, then: list[str]) -> None:
+    log, shown = log_in(tmp_path)
+    turn = _Turn(Watch(fleet_pb2.ExecuteAction()), Order({}, {}, {}, shown.append, lambda: False), Wish(), log)
+    turn.logged(fleet_pb2.ActionLog(data=b"one\ntwo\n", lease="1"))
+    turn.reopened()
+    whole = b"one\ntwo\nthree\n" if lease == "1" else b"two\nthree\n"
+    turn.logged(fleet_pb2.ActionLog(data=whole, lease=lease))
+    assert shown == ["one", "two", *then]
+    assert log.whole(Digest.of(whole)) == whole
     log.close()
 
 

@@ -21,6 +21,7 @@ from scheduled import Scheduled, Stream, key
 from worker.fleet.build_outbox import BuildOutbox
 from worker.fleet.log_buffer import LogBuffer, LogSpace, left_out
 from worker.fleet.outbox import Outbox
+from worker.fleet.protocol import VERSION
 from worker.fleet.service_limits import LOG_TAIL, MAX_BODIES, MAX_SEALED
 
 K = key(1)
@@ -78,14 +79,14 @@ def test_a_build_that_only_sends_waits_for_itself_alone(fleet: Scheduled) -> Non
     ("fields", "code"),
     [
         ({"name": "a b"}, INVALID), ({"name": ""}, INVALID), ({"slots": 0}, INVALID), ({"slots": 5_000}, INVALID),
-        ({"version": 2}, grpc.StatusCode.FAILED_PRECONDITION), ({"version": 0}, INVALID), ({"key": b"x"}, INVALID),
+        ({"version": VERSION + 1}, grpc.StatusCode.FAILED_PRECONDITION), ({"version": VERSION - 1}, grpc.StatusCode.FAILED_PRECONDITION), ({"version": 0}, INVALID), ({"key": b"x"}, INVALID),
         ({"memory": -1}, INVALID), ({"labels": {str(each): "" for each in range(100)}}, INVALID),
         ({"incarnation": "a b"}, INVALID),
         ({"leases": [pb.WorkerMessage.HeldLease(lease="1", key=K, seconds=float("nan"))]}, INVALID),
     ],
 )  # fmt: skip
 def test_a_hello_that_makes_no_sense_is_refused(fleet: Scheduled, fields: dict[str, Any], code: Any) -> None:
-    hello = {"version": 1, "name": "w1", "slots": 1, "key": b"k" * 32, "incarnation": "i"} | fields
+    hello = {"version": VERSION, "name": "w1", "slots": 1, "key": b"k" * 32, "incarnation": "i"} | fields
     method = fleet_pb2_grpc.FleetWorkersStub(fleet.channel()).Work
     stream = Stream(method, "w", pb.WorkerMessage(hello=pb.WorkerMessage.Hello(**hello)))
     assert stream.failure()[0] is code
@@ -94,7 +95,7 @@ def test_a_hello_that_makes_no_sense_is_refused(fleet: Scheduled, fields: dict[s
 @pytest.mark.parametrize(
     "message",
     [
-        pb.BuildRequest(open=pb.OpenBuild(version=1, build="x")),
+        pb.BuildRequest(open=pb.OpenBuild(version=VERSION, build="x")),
         pb.BuildRequest(cancel="nothing"),
         pb.BuildRequest(execute=pb.ExecuteAction(action=pb.ActionOrder(key="short", body=b"b"))),
         pb.BuildRequest(execute=pb.ExecuteAction(action=pb.ActionOrder(key=K))),
@@ -153,7 +154,7 @@ def test_no_caller_has_all_the_streams(fleet: Scheduled) -> None:
 
 def test_one_hello_is_enough(fleet: Scheduled) -> None:
     worker = fleet.worker().joined()
-    worker.send(hello=pb.WorkerMessage.Hello(version=1, name="w2"))
+    worker.send(hello=pb.WorkerMessage.Hello(version=VERSION, name="w2"))
     assert worker.failure()[0] is INVALID
 
 
@@ -209,7 +210,7 @@ def _all(log: LogBuffer) -> bytes:
 def test_states_come_before_logs_and_the_end_after(tmp_path: Path) -> None:
     log = LogBuffer(LogSpace(str(tmp_path)))
     box = BuildOutbox()
-    box.follow("k", log)
+    box.follow("k", "l1", log)
     log.add(0, b"a line\n")
     box.settle("k", pb.BuildEvent(done=pb.ActionDone(key="k")))
     box.put(pb.BuildEvent(queued=pb.ActionQueued(key="other")))
@@ -225,7 +226,7 @@ def test_states_come_before_logs_and_the_end_after(tmp_path: Path) -> None:
 def test_the_end_of_a_log_is_not_waited_for_without_an_end(tmp_path: Path) -> None:
     log = LogBuffer(LogSpace(str(tmp_path)))
     box = BuildOutbox(drain_seconds=0.0)
-    box.follow("k", log)
+    box.follow("k", "l1", log)
     lines = b"".join(b"%07d\n" % number for number in range(200_000))
     log.add(0, lines)
     box.settle("k", pb.BuildEvent(done=pb.ActionDone(key="k")))

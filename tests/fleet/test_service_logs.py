@@ -71,7 +71,7 @@ def test_when_the_shown_lease_ends_the_log_of_the_other_one_takes_its_place(two:
     while not pieces[-1].data.endswith(b"three\n"):
         pieces.append(two.build.take("log", key=K))
     assert b"".join(piece.data for piece in pieces) == b"one\ntwo\nthree\n", "from its start, and nothing of the other"
-    assert [piece.anew for piece in pieces] == [True] + [False] * (len(pieces) - 1)
+    assert {piece.lease for piece in pieces} == {two.second.lease}, "by which it is told from the other"
     late = two.fleet.build("bob")
     late.execute(K)
     assert late.take("started").worker == "quick"
@@ -92,7 +92,7 @@ def test_a_log_that_begins_anew_says_so_before_it_has_a_line(fleet: Scheduled) -
     second = quick.lease()
     slow.send(given_back=pb.WorkerMessage.LeaseGivenBack(lease=first.lease, reason="its disk is full"))
     piece = build.take("log", key=K)
-    assert (piece.anew, piece.data) == (True, b"")
+    assert (piece.lease, piece.data) == (second.lease, b"")
     quick.done(second)
     assert build.take("done").worker == "quick"
 
@@ -101,4 +101,4 @@ def test_when_the_other_lease_ends_the_shown_log_goes_on(two: Two) -> None:
     two.quick.send(given_back=pb.WorkerMessage.LeaseGivenBack(lease=two.second.lease, reason="its disk is full"))
     two.slow.log(two.first.lease, b"three\n", 8)
     piece = two.build.take("log", key=K)
-    assert (piece.anew, piece.data) == (False, b"three\n")
+    assert (piece.lease, piece.data) == (two.first.lease, b"three\n")

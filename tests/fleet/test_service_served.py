@@ -18,6 +18,8 @@ from buildgraph.v1 import fleet_pb2_grpc
 from scheduled import Stream, key
 from serving import Serving, make_token
 
+from worker.fleet.protocol import VERSION
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -30,7 +32,7 @@ def serving(tmp_path: Path) -> Iterator[Serving]:
 
 
 def _build(channel: grpc.Channel) -> Stream:
-    request = pb.BuildRequest(open=pb.OpenBuild(version=1, build="b1"))
+    request = pb.BuildRequest(open=pb.OpenBuild(version=VERSION, build="b1"))
     return Stream(fleet_pb2_grpc.FleetStub(channel).Build, "nobody in particular", request)
 
 
@@ -67,7 +69,7 @@ def test_a_worker_that_may_not_join_is_in_the_journal(tmp_path: Path) -> None:
     try:
         with grpc.insecure_channel(serving.address) as channel:
             stub = fleet_pb2_grpc.FleetWorkersStub(channel)
-            hello = pb.WorkerMessage(hello=pb.WorkerMessage.Hello(version=1, name="w1"))
+            hello = pb.WorkerMessage(hello=pb.WorkerMessage.Hello(version=VERSION, name="w1"))
             with pytest.raises(grpc.RpcError) as error:
                 next(stub.Work(iter([hello]), metadata=[("authorization", f"Bearer {secret}")]))
             assert error.value.code() is grpc.StatusCode.PERMISSION_DENIED

@@ -63,3 +63,12 @@ def test_a_draining_worker_gets_nothing_from_a_server_that_started_anew(fleet: S
     assert fleet.state().workers[0].state == "draining"
     anew = fleet.worker(incarnation="i2").joined()
     assert anew.lease().action.key == K, "nobody said that the worker is to take nothing for good"
+
+
+def test_a_worker_that_began_to_drain_while_it_was_away_gets_nothing(fleet: Scheduled) -> None:
+    fleet.worker(incarnation="i1").joined()
+    build = fleet.build()
+    back = fleet.worker(incarnation="i1", draining=True).joined()
+    build.execute(K)
+    build.take("queued")
+    assert back.none("lease")

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from buildgraph.v1 import fleet_pb2 as pb
 from driver import lease as lease_of
 from driver import leases, told, with_two_builds
-from scheduled import SECONDS, Scheduled, key
+from scheduled import SECONDS, Scheduled, held, key
 
 from worker.fleet.commands import Refuse, Revoke
 from worker.fleet.decisions import Why
@@ -165,3 +165,46 @@ def test_a_lease_that_had_expired_is_over() -> None:
     fleet.scheduler.handle(Unserved(fleet.now, "w1", name))
     assert fleet.finish("w1", name)[0] == Refuse("w1", name, Why.NOT_HELD.sentence())
     fleet.scheduler.handle(Unserved(fleet.now, "nobody", name))
+
+
+def test_secrets_that_went_by_a_stream_that_broke_are_not_taken_for_given(fleet: Scheduled) -> None:
+    worker, first, second, lease = shared(fleet, secrets=["token"])
+    give(first, lease)
+    worker.take("sealed", end=True)
+    worker.close()
+    fleet.wait_for(lambda: fleet.service.desk.workers["w1"].left is not None)
+    first.send(cancel=K)
+    second.take("queued", again=True)
+    back = fleet.worker(incarnation=worker.incarnation, leases=[held(lease)]).joined()
+    again = back.lease()
+    assert again.lease != lease.lease
+    assert second.take("started", lease=again.lease).seal_key
+    give(second, again)
+    assert back.take("sealed", lease=again.lease).data == b"sealed"
+
+
+def test_a_worker_hears_that_the_stream_of_the_build_broke(fleet: Scheduled) -> None:
+    worker, build = fleet.worker().joined(), fleet.build("ann", name="one")
+    build.execute(K, agents=["default"])
+    lease = worker.lease()
+    build.take("started")
+    again = fleet.build("ann", name="one")
+    assert worker.take("sealed", lease=lease.lease, channel="ssh:").end
+    again.execute(K, agents=["default"])
+    assert again.take("started").lease == lease.lease
+
+
+def test_after_a_restart_nobody_is_asked_for_the_agent_of_another(fleet: Scheduled) -> None:
+    worker, _first, _second, lease = shared(fleet, agents=["default"])
+    fleet.again()
+    back = fleet.worker(identity=worker.identity, incarnation=worker.incarnation, leases=[held(lease)]).joined()
+    second = fleet.build("bob")
+    second.execute(K, agents=["default"])
+    assert second.take("started").lease == lease.lease
+    first = fleet.build("ann")
+    first.execute(K, agents=["default"])
+    again = back.lease()
+    assert again.lease != lease.lease, "it begins again, with the agent of a build that is known"
+    for build in (first, second):
+        build.take("queued", again=True)
+        build.take("started", lease=again.lease)

@@ -110,3 +110,15 @@ def test_a_step_that_uses_a_layer_keeps_it(worker: Worker) -> None:
     worker.hot.hold(worker.hot.diff_ids()[:1])
     assert worker.hot.make_room(worker.hot.total) == 0
     assert len(worker.hot.diff_ids()) == 3
+    worker.hot.let_go(worker.hot.diff_ids()[:1])
+    assert worker.hot.make_room(worker.hot.total) > 0
+
+
+def test_a_layer_that_a_step_both_needs_and_makes_is_let_go_in_the_end(worker: Worker) -> None:
+    """As of a second `RUN true` on a first one."""
+    names = worker.hot.diff_ids()
+    worker.hot.hold(names)
+    worker.hot.hold(names[:1])
+    worker.hot.let_go([*names, names[0]])
+    assert worker.hot.make_room(worker.hot.total) > 0
+    assert worker.hot.diff_ids() == []

@@ -26,6 +26,7 @@ from worker.fleet.agent import Agent
 from worker.fleet.agent_lease import Tools
 from worker.fleet.identity import Identity
 from worker.fleet.offer import Offer
+from worker.fleet.protocol import VERSION
 from worker.fleet.publishing import Publishing
 from worker.operation import Mount, Run
 
@@ -86,7 +87,7 @@ class Line:
 class WorkerAlone(fleet_pb2_grpc.FleetWorkersServicer):
     """execute: what a lease does. version: that the scheduler says. said: for people."""
 
-    def __init__(self, root: Path, execute: Callable[[Order], Any], version: int = 1) -> None:
+    def __init__(self, root: Path, execute: Callable[[Order], Any], version: int = VERSION) -> None:
         self.said: list[str] = []
         self.failure: BuildgraphError | None = None
         self._version = version

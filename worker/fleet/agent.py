@@ -16,7 +16,8 @@ from cache.errors import BuildgraphError, EnvironmentProblem
 from cache.remote.trouble import trouble
 from cache.size_text import bytes_text
 from worker.fleet.agent_lease import KEEP_SECONDS, MAX_REASON, AgentLease
-from worker.fleet.agent_stream import VERSION, AgentStream, Newer
+from worker.fleet.agent_stream import AgentStream, Newer
+from worker.fleet.protocol import VERSION
 from worker.fleet.signed_texts import hello_text
 
 if TYPE_CHECKING:
@@ -367,7 +368,10 @@ class Agent:
     def _give_back_rest(self, reason: str, *, leaving: bool) -> None:
         """What could not be ended in time goes elsewhere at once, and not when its lease expires."""
         with self._lock:
-            outgoing, left = self._outgoing, [name for name in self._leases if name in self._threads]
+            leases = self._leases.items()
+            # What is done is on its way, and may only be tidied up after.
+            left = [name for name, lease in leases if name in self._threads and not lease.is_done]
+            outgoing = self._outgoing
         if outgoing is None:
             return
         for name in left:

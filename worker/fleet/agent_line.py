@@ -15,21 +15,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from buildgraph.v1 import fleet_pb2 as pb
 
 from cache.errors import CorruptBlob, EnvironmentProblem
+from worker.fleet.channels import AGENT, CHUNK, CONNECTIONS, SECRETS, WAITING
 from worker.fleet.sealing import LeaseSeal
 from worker.proxies import checked_proxies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-SECRETS = "secrets"
-AGENT = "ssh:"
-"""Beginning of the channels of connections to agents: `ssh:ID:N`."""
-CHUNK = 64 << 10
-"""Bytes of an agent's connection that are sealed at once."""
-CONNECTIONS = 32
-"""To agents, that one lease may hold at once; ssh needs one each."""
-WAITING = 64
-"""Messages for one connection that it has not taken yet; beyond, it is closed."""
 MAX_SECRETS = 32 << 20
 """Bytes of all secrets of a lease as they come; one has 500 KiB at most."""
 
@@ -72,6 +64,9 @@ class WorkerLine:
         if sealed.channel == SECRETS:
             if not self._complete.is_set():
                 self._take_secrets(sealed)
+            return
+        if sealed.channel == AGENT:  # no connection is called that
+            self.hang_up()
             return
         with self._lock:
             connection = self._connections.get(sealed.channel)

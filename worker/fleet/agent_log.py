@@ -37,9 +37,11 @@ class LogFeed:
 
     def send(self, outgoing: Outgoing, seconds: float = 0.0) -> None:
         """What is new; all of it if there is room within so long. To another stream than before everything: who is at
-        its other end may have nothing of it."""
+        its other end may have nothing of it. Without such a time it never waits, also not for another call."""
         until = time.monotonic() + seconds
-        with self._lock:
+        if not self._lock.acquire(blocking=seconds > 0):
+            return
+        try:
             if outgoing is not self._to:
                 self._to, self._sent = outgoing, 0
             while outgoing.wait_for_room(max(0.0, until - time.monotonic())):
@@ -50,6 +52,8 @@ class LogFeed:
                 if not outgoing.put(pb.WorkerMessage(log=piece)):
                     return
                 self._sent += len(data)
+        finally:
+            self._lock.release()
 
     def _read(self) -> bytes:
         if self._closed or not self.path:

@@ -10,13 +10,13 @@ from buildgraph.v1 import fleet_pb2_grpc
 
 from cache.errors import RemoteError
 from worker.fleet.agent_outgoing import Outgoing
+from worker.fleet.protocol import VERSION
 
 if TYPE_CHECKING:
     import grpc
 
     from cache.remote.caller import Caller
 
-VERSION = 1
 WELCOME_SECONDS = 20.0
 """For the scheduler to send its challenge and to answer the hello; then the stream is given up."""
 

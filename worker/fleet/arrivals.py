@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from buildgraph.v1 import fleet_pb2 as pb
 
-from worker.fleet.service_limits import VERSION
+from worker.fleet.protocol import VERSION
 
 if TYPE_CHECKING:
     from worker.fleet.desk import Desk

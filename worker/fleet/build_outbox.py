@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 
 class _Reading:
-    """One action's log, how far it was sent, and what is said after it. anew: it takes the place of another one, which
-    is still to be said. until: when the rest is not waited for."""
+    """One action's log, how far it was sent, and what is said after it. lease: whose it is. anew: it takes the place of
+    another one, which is still to be said. until: when the rest is not waited for."""
 
-    def __init__(self, log: LogBuffer | None, *, anew: bool = False) -> None:
+    def __init__(self, log: LogBuffer | None, lease: str = "", *, anew: bool = False) -> None:
         self.log = log
+        self.lease = lease
         self.anew = anew
         self.at = 0
         self.last: pb.BuildEvent | None = None
@@ -41,8 +42,8 @@ class BuildOutbox(Outbox[pb.BuildEvent]):
         self._readings: dict[str, _Reading] = {}
         """By action's key; the one that was served last stands last."""
 
-    def follow(self, key: str, log: LogBuffer) -> None:
-        """Send this log of the action from its start, in place of the one that was followed, if there was one."""
+    def follow(self, key: str, lease: str, log: LogBuffer) -> None:
+        """Send this lease's log of the action from its start, in place of the one that was followed, if any was."""
         with self._changed:
             if self._end is not None:
                 return
@@ -51,7 +52,7 @@ class BuildOutbox(Outbox[pb.BuildEvent]):
                 return
             self._readings.pop(key, None)
             log.hold(self.wake)
-            self._readings[key] = _Reading(log, anew=old is not None and old.log is not None)
+            self._readings[key] = _Reading(log, lease, anew=old is not None and old.log is not None)
             self._changed.notify_all()
         if old is not None and old.log is not None:
             old.log.let_go(self.wake)
@@ -96,9 +97,9 @@ class BuildOutbox(Outbox[pb.BuildEvent]):
                     data = self._skip(reading, log, unread - LOG_TAIL)
                 piece = log.read(reading.at, LOG_PIECE)
                 reading.at += len(piece)
-                anew, reading.anew = reading.anew, False
+                reading.anew = False
                 self._readings[key] = self._readings.pop(key)
-                return pb.BuildEvent(log=pb.ActionLog(key=key, data=data + piece, anew=anew))
+                return pb.BuildEvent(log=pb.ActionLog(key=key, data=data + piece, lease=reading.lease))
             if reading.last is not None:
                 del self._readings[key]
                 self._release((reading,))

@@ -24,7 +24,7 @@ from worker.fleet.gate import check_build, end_by
 from worker.fleet.incoming import check_sealed, checked_build, checked_execute, checked_key
 from worker.fleet.limits import MAX_WANTED_PER_BUILD
 from worker.fleet.parties import BuildParty
-from worker.fleet.relay import from_build
+from worker.fleet.relay import from_build, hang_up
 from worker.fleet.rights import ALLOWED, namespace_label
 from worker.fleet.service_limits import MAX_BODIES, PAUSE_MESSAGES
 
@@ -48,7 +48,6 @@ class BuildStream:
         self._gate = gate
         self._context = context
         self._outbox = BuildOutbox()
-        self._ends_well = False
 
     def run(self, requests: Iterator[pb.BuildRequest]) -> Iterator[pb.BuildEvent]:
         """Raises Refused."""
@@ -81,6 +80,7 @@ class BuildStream:
                 party.outbox.end(grpc.StatusCode.ABORTED, "the build was opened again by another stream")
                 party.outbox, party.context, party.caller = self._outbox, self._context, caller
                 party.away_since, party.closing = None, False
+                hang_up(desk, party)
             else:
                 party = BuildParty(ident, caller, namespace, project, self._outbox, self._context, time.time())
                 desk.builds[ident] = party
@@ -169,6 +169,10 @@ class BuildStream:
             if (worker := desk.workers.get(lease.worker)) is not None:
                 worker.had_mounts(party.namespace, execute.needs.caches)
         desk.handle(Wanted(desk.now(), party.id, name, needs))
+        for lease in [each for each in action.leases.values() if each.earlier and each.serving != party.id]:
+            # Whose key the worker has was known only before the restart: nobody may be asked for the other's agent.
+            if execute.order.agents:
+                desk.unserve(lease)
 
     def _tell_again(self, party: BuildParty, action: ActionParty) -> None:
         """To a build that came back."""
@@ -239,9 +243,11 @@ def _let_go(desk: Desk, party: BuildParty, name: str) -> ActionParty | None:
     for lease in action.leases.values():
         if lease.serving == party.id:
             # What was sealed is sealed by this build's key, so that no other can send the rest. Once all secrets were
-            # sent on, and without an agent, there is no rest; had it been lost, the worker would soon give it back.
+            # sent on, by a stream that is still there, and without an agent, there is no rest.
+            worker = desk.workers.get(lease.worker)
+            given = lease.given and worker is not None and worker.left is None and lease.begun_by is worker
             lease.serving = None
-            lease.unserved = execute.has_secrets and (bool(execute.order.agents) or not lease.given)
+            lease.unserved = execute.has_secrets and (bool(execute.order.agents) or not given)
     return action
 
 

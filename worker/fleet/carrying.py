@@ -121,7 +121,7 @@ class Carrying:
         if action.shown is None:
             action.shown = lease
         if build.id in action.builds:
-            build.outbox.follow(action.key, action.shown.log)
+            build.outbox.follow(action.key, action.shown.id, action.shown.log)
         started, worker = lease.started, self._desk.workers.get(lease.worker)
         if started is None and not lease.earlier:
             return
@@ -143,7 +143,7 @@ class Carrying:
         for name in action.builds:
             build = self._desk.builds.get(name)
             if build is not None:
-                build.outbox.follow(action.key, lease.log)
+                build.outbox.follow(action.key, lease.id, lease.log)
 
     # ends
 

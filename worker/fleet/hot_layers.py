@@ -97,7 +97,7 @@ class HotLayers:
 
     def hold(self, diff_ids: Iterable[str]) -> None:
         """Keep these, also what comes under these names later, until `let_go` as often. Waits for a removal."""
-        wanted = frozenset(diff_ids)
+        wanted = tuple(diff_ids)
         with self._changed:
             while not self._going.isdisjoint(wanted):
                 self._changed.wait()
@@ -105,7 +105,7 @@ class HotLayers:
 
     def let_go(self, diff_ids: Iterable[str]) -> None:
         with self._changed:
-            for diff_id in frozenset(diff_ids):
+            for diff_id in diff_ids:
                 self._users[diff_id] -= 1
                 if self._users[diff_id] <= 0:
                     del self._users[diff_id]

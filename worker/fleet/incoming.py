@@ -15,8 +15,9 @@ from worker.fleet.action_body import MAX_BODY
 from worker.fleet.identity import KEY_BYTES
 from worker.fleet.limits import MAX_LAYERS, MAX_WORKERS
 from worker.fleet.needs import Needs
+from worker.fleet.protocol import VERSION
 from worker.fleet.rights import NAMESPACE
-from worker.fleet.service_limits import MAX_CHANNEL, MAX_LOG_PIECE, MAX_SEALED_MESSAGE, MAX_TEXT, VERSION
+from worker.fleet.service_limits import MAX_CHANNEL, MAX_LOG_PIECE, MAX_SEALED_MESSAGE, MAX_TEXT
 from worker.proxies import MAX_PROXY
 
 if TYPE_CHECKING:
@@ -105,6 +106,9 @@ def checked_version(version: int) -> None:
         raise Refused(grpc.StatusCode.FAILED_PRECONDITION, text)
     if version < 1:
         raise invalid("the first message says no version")
+    if version < VERSION:
+        text = f"this server speaks version {VERSION} of the protocol; update what calls it, which speaks {version}"
+        raise Refused(grpc.StatusCode.FAILED_PRECONDITION, text)
 
 
 def checked_build(message: pb.OpenBuild) -> tuple[str, str, str]:

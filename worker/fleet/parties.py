@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 MAX_BROKEN = 1_000
-"""Channels of one lease that are known to have lost something; with so many of them none is opened any more. A step has
+"""Channels of one lease that are known to have lost something; with so many of them none goes on. A step has
 32 connections to agents at once."""
 MAX_MOUNTS = 10_000
 """Cache mounts that are remembered of one worker's leases; then it begins anew."""

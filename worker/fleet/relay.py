@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from buildgraph.v1 import fleet_pb2 as pb
 
-from worker.fleet.agent_line import SECRETS
+from worker.fleet.channels import AGENT, SECRETS
 from worker.fleet.parties import MAX_BROKEN
 
 if TYPE_CHECKING:
@@ -40,6 +40,16 @@ def from_worker(desk: Desk, worker: WorkerParty, sealed: pb.Sealed) -> None:
     full = len(lease.broken) >= MAX_BROKEN
     if build is None or full or not build.outbox.put_sealed(pb.BuildEvent(sealed=sealed), len(sealed.data)):
         _break(desk, lease, sealed.channel)
+
+
+def hang_up(desk: Desk, build: BuildParty) -> None:
+    """What was on its way to the build is lost with its stream: workers end all connections to its agents. The desk's
+    lock is held."""
+    for lease in desk.leases.values():
+        worker = desk.workers.get(lease.worker)
+        if lease.serving == build.id and worker is not None:
+            end = pb.Sealed(lease=lease.id, channel=AGENT, end=True)
+            worker.outbox.put(pb.SchedulerMessage(sealed=end))
 
 
 def _break(desk: Desk, lease: LeaseParty, channel: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-VERSION = 1
-"""Of the protocol."""
 STREAMS = 1536
 """Threads for calls that live as long as a build or a worker: 1,000 workers, 400 builds and those who look on. A thread
 that waits costs 100 KiB, and each build and worker has a second one that reads."""

@@ -22,9 +22,9 @@ from worker.fleet.limits import LEASE_SECONDS, MAX_TEXT, RENEW_SECONDS
 from worker.fleet.mount_taking import take_mount
 from worker.fleet.outbox import Outbox
 from worker.fleet.parties import WorkerParty
+from worker.fleet.protocol import VERSION
 from worker.fleet.relay import from_worker
 from worker.fleet.rights import WorkerLabels, changed, may_take
-from worker.fleet.service_limits import VERSION
 from worker.fleet.signed_texts import hello_text, lease_text
 
 if TYPE_CHECKING:
@@ -93,8 +93,8 @@ class WorkerStream:
             party = WorkerParty(hello, caller, self._outbox, self._context, time.time())
             same = old is not None and old.hello.incarnation == hello.incarnation
             if old is not None and same:
-                party.cordoned, party.joined, party.draining = old.cordoned, old.joined, old.draining
-                party.mounts = old.mounts
+                party.cordoned, party.joined, party.mounts = old.cordoned, old.joined, old.mounts
+                party.draining = old.draining or hello.draining
             else:
                 party.draining = hello.draining
                 if hello.cordoned:
