@@ -34,7 +34,9 @@ BUILD_ARGS = {
 }
 LONG = 300
 FAST = 0.050
-"""Seconds in which a Dockerfile of 300 instructions has to be planned."""
+"""Seconds in which a Dockerfile of 300 instructions has to be planned: it takes 0.03."""
+YARD = 0.008
+"""Seconds of `yard` on the same machine, which at times computes half as fast, for minutes and everything alike."""
 
 
 class AnyImage:
@@ -133,6 +135,14 @@ def long_dockerfile() -> str:
     return "\n".join(lines) + "\n"
 
 
+def yard() -> float:
+    """Seconds that something takes which is always the same."""
+    started, found = time.process_time(), {}
+    for number in range(60_000):
+        found[number % 997] = str(number)
+    return time.process_time() - started
+
+
 @pytest.mark.alone
 def test_a_long_dockerfile_is_planned_fast(tmp_path: Path, store: LmdbStore) -> None:
     context = tmp_path / "context"
@@ -143,10 +153,11 @@ def test_a_long_dockerfile_is_planned_fast(tmp_path: Path, store: LmdbStore) -> 
     options = BuildOptions(AMD64, contexts=(("base:1", str(context)),))
     seconds = []
     for _ in range(9):
+        pace = max(1.0, yard() / YARD)
         started = time.process_time()
         session = Session(store, definition, options)
         session.forecast(slots=4)
-        seconds.append(time.process_time() - started)
+        seconds.append((time.process_time() - started) / pace)
     assert sum(node.is_step for node in session.graph) > LONG // 3
     assert min(seconds) < FAST  # what else the machine does only adds to it
 
