@@ -13,12 +13,14 @@ import pytest
 from buildgraph.v1 import fleet_pb2 as pb
 from scheduled import Scheduled, held, key
 
+from worker.fleet.protocol import VERSION
+
 K = key(1)
 
 
 def test_an_action_goes_to_a_worker_and_its_result_comes_back(fleet: Scheduled) -> None:
     worker = fleet.worker(slots=2).joined()
-    assert (worker.welcome.version, list(worker.welcome.lost)) == (1, [])
+    assert (worker.welcome.version, list(worker.welcome.lost)) == (VERSION, [])
     assert worker.welcome.lease_seconds > 2 * worker.welcome.renew_seconds
     build = fleet.build()
     opened = build.take("opened")
