@@ -193,6 +193,7 @@ def test_a_layer_that_is_here_is_still_only_for_those_who_have_it(cluster: Clust
         worker.stop()
 
 
+@pytest.mark.slow
 def test_what_another_namespace_made_is_not_taken_for_what_was_made_before(cluster: Cluster, base: Made) -> None:
     token = make_token(cluster.server.store, "--name", "two", "--scope", "read,write,execute", "--namespace", "two/*")
     time.sleep(2)  # the server looks at its tokens once a second

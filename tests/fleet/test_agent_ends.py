@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from buildgraph.v1 import fleet_pb2 as pb
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -110,6 +111,7 @@ def test_a_machine_that_has_no_thread_left_gives_the_lease_back_and_goes_on() ->
     assert (back.lease, back.reason, back.leaving) == ("l1", "it cannot start a thread: can't start new thread", False)
 
 
+@pytest.mark.slow
 def test_what_does_not_end_in_time_is_given_back_all_the_same() -> None:
     given, hangs = Given(), threading.Event()
 

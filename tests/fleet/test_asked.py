@@ -76,6 +76,7 @@ def test_a_wish_is_in_no_key(cluster: Cluster, client: Program) -> None:
     assert cluster.build(client, changed).ok().executed == []
 
 
+@pytest.mark.slow
 def test_what_no_worker_has_is_made_here_and_said(cluster: Cluster, client: Program) -> None:
     context = client.project(
         f"{BASE}\n# buildgraph: label=gpu=h100\nRUN echo no-such-label\n# buildgraph: memory=64GB\nRUN echo no-such-memory\n"
@@ -181,6 +182,7 @@ def test_workers_that_come_during_a_build_get_what_is_left_of_it(own: Cluster) -
     assert (ran.output("1.1"), ran.output("1.2")) == (["here"], ["there"])
 
 
+@pytest.mark.slow
 def test_workers_that_come_during_a_build_get_more_than_this_machine_had_begun(own: Cluster) -> None:
     client = own.client()
     stages = "".join(f"{BASE} AS s{number}\nRUN echo {number}; sleep 4; echo > /s{number}\n" for number in range(3))

@@ -67,6 +67,7 @@ def test_a_record_that_nobody_can_read_stops_no_server(fleet: Scheduled) -> None
     assert fleet.state().workers[0].state == "ready"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="workers of these tests mount as root")
 def test_uncordon_lasts_for_a_worker_that_was_started_with_cordon(own: Cluster) -> None:
     def state() -> str:

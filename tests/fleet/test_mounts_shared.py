@@ -114,6 +114,7 @@ def test_a_worker_begins_with_what_another_one_has(sharing: Cluster, build: Orde
     assert [published(w2, each) for each in kinds] == [1, 0, 0], "nor has it what nobody changed"
 
 
+@pytest.mark.slow
 def test_without_a_word_of_the_server_each_worker_has_its_own(tmp_path: Path, busybox: Path, base: Made) -> None:
     own = Cluster(tmp_path, busybox)
     try:

@@ -233,6 +233,7 @@ def test_interrupting_a_build_ends_the_command_on_the_worker(cluster: Cluster, c
     cluster.wait(lambda: not cluster.state()["running"])
 
 
+@pytest.mark.slow
 def test_a_free_slot_here_takes_what_waits(cluster: Cluster, client: Program) -> None:
     stages = "".join(f"FROM base AS s{n}\nRUN sleep 2.5 && echo {n} > /{n}\n" for n in range(6))
     copies = "".join(f"COPY --from=s{n} /{n} /\n" for n in range(6))

@@ -60,6 +60,7 @@ def test_an_interrupted_build_does_not_wait_for_the_inputs_that_it_sends(own: Cl
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 @needs_root
 def test_an_interrupted_worker_gives_back_at_once_what_it_publishes(own: Cluster, wire: Tap, base: Made) -> None:
     worker = Joined(own.root, "w1", f"grpc://{wire.address}", own.worker_token, ("--slots", "1"))
