@@ -144,7 +144,7 @@ def _text(state: Mapping[str, Any]) -> str:
     workers = state["workers"]
     waits = f"{state['queue_length']} actions wait"
     if state["lookups"]:
-        waits += f"; {state['hits']} of {state['lookups']} results were found in the cache"
+        waits += f"; {state['hits']} of {state['lookups']} cache look-ups hit"
     if not workers:
         return f"no workers; {waits}\nstart one with `buildgraph worker --join URL`\n"
     busy, slots = (sum(each[name] for each in workers) for name in ("busy", "slots"))

@@ -62,7 +62,7 @@ def test_the_first_line_says_it_once_there_is_something_to_say() -> None:
     state.workers.add(name="w1", slots=2, busy=1, state="ready", since=1.0)
     assert _text(state_json(state)).startswith("1 worker, 1 of 2 slots busy, 0 actions wait\n")
     state.lookups, state.hits = 150, 120
-    end = "0 actions wait; 120 of 150 results were found in the cache\n"
+    end = "0 actions wait; 120 of 150 cache look-ups hit\n"
     assert _text(state_json(state)).startswith(f"1 worker, 1 of 2 slots busy, {end}")
     del state.workers[:]
     assert _text(state_json(state)).startswith(f"no workers; {end}")

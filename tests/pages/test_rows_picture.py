@@ -149,7 +149,7 @@ def test_evil_workers_and_actions_stay_texts_of_the_page() -> None:
     assert "<img" not in html
     assert "\x1b" not in html
     assert html.count("&lt;script&gt;alert(1)") > 10, "it is shown as what it is"
-    assert "300 actions wait; 120 of 150 results were found in the cache" in html
+    assert "300 actions wait; 120 of 150 cache look-ups hit" in html
     assert "… and 299 more, also of namespaces that you may not read." in html
 
 
