@@ -100,7 +100,8 @@ def test_what_goes_though_it_does_not_serve_changes_nothing(fleet: Scheduled) ->
     assert first.take("sealed").data == b"ask"
 
 
-def test_no_worker_waits_for_the_answer_of_a_build_that_is_not_there(patient: Scheduled) -> None:
+def without_its_build(patient: Scheduled) -> tuple[Worker, pb.SchedulerMessage.Lease]:
+    """A worker with a lease whose build, which has an agent, is away."""
     worker, build = patient.worker().joined(), patient.build()
     build.execute(K, agents=["default"])
     lease = worker.lease()
@@ -108,6 +109,12 @@ def test_no_worker_waits_for_the_answer_of_a_build_that_is_not_there(patient: Sc
     build.call.cancel()
     desk = patient.service.desk
     patient.wait_for(lambda: all(each.away_since is not None for each in desk.builds.values()))
+    return worker, lease
+
+
+def test_no_worker_waits_for_the_answer_of_a_build_that_is_not_there(patient: Scheduled) -> None:
+    worker, lease = without_its_build(patient)
+    desk = patient.service.desk
     worker.send(sealed=pb.Sealed(lease=lease.lease, channel=SSH, data=b"ask"))
     assert worker.take("sealed", channel=SSH).end
     with desk.lock:
@@ -117,13 +124,8 @@ def test_no_worker_waits_for_the_answer_of_a_build_that_is_not_there(patient: Sc
 
 
 def test_channels_that_broke_are_not_remembered_without_a_bound(patient: Scheduled) -> None:
-    worker, build = patient.worker().joined(), patient.build()
-    build.execute(K, agents=["default"])
-    lease = worker.lease()
-    build.take("started")
-    build.call.cancel()
+    worker, lease = without_its_build(patient)
     desk = patient.service.desk
-    patient.wait_for(lambda: all(each.away_since is not None for each in desk.builds.values()))
     for number in range(MAX_BROKEN + 50):
         worker.send(sealed=pb.Sealed(lease=lease.lease, channel=f"ssh:default:{number}", data=b"ask"))
     assert worker.take("sealed", SECONDS, channel=f"ssh:default:{MAX_BROKEN + 49}").end
