@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent.parent
 MOMENTS = 50
 TRIES = 200
-"""Some end before their moment has come."""
+"""Some end before their moment has come, on a fast machine more of them: such a kind is tried again, and a little sooner."""
 SEED = 20
 KINDS = {"build": (0.05, 0.5), "prune": (0.08, 0.25), "publish": (0.1, 0.4)}
 """Seconds after the start between which the moment is; starting Python takes the first of them."""
@@ -72,15 +72,20 @@ def test_a_kill_at_any_moment_leaves_a_whole_store(program: Program) -> None:
     program.build(kept, "-t", "kept:1").ok()
     committed = results(program)
     killed = dict.fromkeys(KINDS, 0)
+    spans = dict(KINDS)
     for number in range(TRIES):
-        kind = list(KINDS)[number % len(KINDS)]
+        kind = min(KINDS, key=lambda kind: killed[kind])
         before = results(program)
         process = subprocess.Popen(
             command(program, kind, number), cwd=ROOT, env=program.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        time.sleep(dice.uniform(*KINDS[kind]))
+        first, last = spans[kind]
+        time.sleep(dice.uniform(first, last))
         process.kill()
-        killed[kind] += process.wait() == -9
+        if process.wait() == -9:
+            killed[kind] += 1
+        else:
+            spans[kind] = (first, max(first, last * 0.95))
         wait_for(lambda: not processes_with(str(program.store)), 10)
         store = LmdbStore(str(program.store))
         verified = verify(store)
@@ -96,7 +101,6 @@ def test_a_kill_at_any_moment_leaves_a_whole_store(program: Program) -> None:
         if sum(killed.values()) == MOMENTS:
             break
     assert sum(killed.values()) == MOMENTS, killed
-    assert min(killed.values()) > MOMENTS // 5, killed
     assert program.build(kept, "-t", "kept:1").ok().executed == []
     program.build(churn(program, 0)).ok()
     assert program.build(churn(program, 0)).ok().executed == []
