@@ -1,4 +1,4 @@
-"""I6: killed at 50 random moments of builds, clean-ups and publishes, the store is whole each time."""
+"""I6: killed at random moments, 50 and more, of builds, clean-ups and publishes, the store is whole each time."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from program import Program
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-MOMENTS = 50
-TRIES = 200
-"""Some end before their moment has come, on a fast machine more of them: such a kind is tried again, and a little sooner."""
+SHARE = 17
+"""Moments of each kind, 50 in all and one more."""
+TRIES = 300
+"""Some end before their moment has come, on a fast machine more of them: their kind has its next moment a little sooner."""
 SEED = 20
 KINDS = {"build": (0.05, 0.5), "prune": (0.08, 0.25), "publish": (0.1, 0.4)}
 """Seconds after the start between which the moment is; starting Python takes the first of them."""
@@ -74,7 +75,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_store(program: Program) -> None:
     killed = dict.fromkeys(KINDS, 0)
     spans = dict(KINDS)
     for number in range(TRIES):
-        kind = min(KINDS, key=lambda kind: killed[kind])
+        kind = list(KINDS)[number % len(KINDS)]
         before = results(program)
         process = subprocess.Popen(
             command(program, kind, number), cwd=ROOT, env=program.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -85,8 +86,8 @@ def test_a_kill_at_any_moment_leaves_a_whole_store(program: Program) -> None:
         if process.wait() == -9:
             killed[kind] += 1
         else:
-            spans[kind] = (first, max(first, last * 0.95))
-        wait_for(lambda: not processes_with(str(program.store)), 10)
+            spans[kind] = (first * 0.95, last * 0.95)
+        wait_for(lambda: not processes_with(str(program.store)), 60)
         store = LmdbStore(str(program.store))
         verified = verify(store)
         after = {key for key, _ in store.scan("results")}
@@ -98,9 +99,9 @@ def test_a_kill_at_any_moment_leaves_a_whole_store(program: Program) -> None:
         assert condemned == [], "and that of blobs without a record"
         assert committed <= after
         assert kind == "prune" or before <= after, "what was committed is there"
-        if sum(killed.values()) == MOMENTS:
+        if min(killed.values()) >= SHARE:
             break
-    assert sum(killed.values()) == MOMENTS, killed
+    assert min(killed.values()) >= SHARE, killed
     assert program.build(kept, "-t", "kept:1").ok().executed == []
     program.build(churn(program, 0)).ok()
     assert program.build(churn(program, 0)).ok().executed == []
