@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "build"))
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # The program is started thousands of times: as with users, it is compiled only the first time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# Busy machines are slow, which is no failure; and the examples are the same each time, so that no commit fails for what
+# another one did. BUILDGRAPH_TEST_RANDOM=1 looks for new ones.
+hypothesis.settings.register_profile(
+    "buildgraph",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    derandomize=os.environ.get("BUILDGRAPH_TEST_RANDOM", "") in ("", "0"),
+)
+hypothesis.settings.load_profile("buildgraph")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
