@@ -44,7 +44,9 @@ def sleeping(marker: str) -> list[str]:
 
 
 def cgroups() -> set[str]:
-    return {str(path) for path in Path("/sys/fs/cgroup").glob("**/buildgraph-*")}
+    """Of all builds on the machine; `os.walk`, as some go while it looks."""
+    found = (directory for directory, _, _ in os.walk("/sys/fs/cgroup"))
+    return {directory for directory in found if os.path.basename(directory).startswith("buildgraph-")}
 
 
 # retry
@@ -83,11 +85,11 @@ def test_a_step_that_never_works_fails_after_the_last_attempt(program: Program) 
 
 @pytest.mark.alone
 def test_the_time_of_a_step_is_that_of_the_attempt_that_worked(program: Program) -> None:
-    project = program.project(BASE + f"# buildgraph: retry=1\nRUN {COUNT}; test $n -ge 2\n")
+    project = program.project(BASE + f"# buildgraph: retry=2\nRUN {COUNT}; test $n -ge 3\n")
     program.build(project).ok()
     node = next(each for each in program.plan(project)["nodes"] if each["id"] == "1.1")
-    assert node["took_seconds"] < 1, "the pause alone is a second"
-    assert node["expected_high"] < 1
+    assert node["took_seconds"] < 3, "the pauses alone are three seconds"
+    assert node["expected_high"] < 3
 
 
 def test_without_the_comment_nothing_is_tried_again(program: Program) -> None:
@@ -108,8 +110,8 @@ def test_a_secret_that_is_missing_is_no_reason_to_try_again(program: Program) ->
 @pytest.mark.alone
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_pause_between_attempts_can_be_interrupted(program: Program, number: signal.Signals) -> None:
-    # The pauses are 1, 2, 4 and 8 s: the fourth leaves time.
-    step = f"# buildgraph: retry=4\nRUN {COUNT}; echo ran $n; false\n"
+    # The pauses are 1, 2, 4, 8 and 16 s: the fourth leaves time.
+    step = f"# buildgraph: retry=5\nRUN {COUNT}; echo ran $n; false\n"
     process = subprocess.Popen(
         program.command("build", program.project(BASE + step), *program.base(), "--progress", "plain"),
         env=program.env,
@@ -120,15 +122,15 @@ def test_a_pause_between_attempts_can_be_interrupted(program: Program, number: s
     )
     assert process.stderr is not None
     for line in process.stderr:
-        if "attempt 3 of 5" in line:
+        if "attempt 4 of 6" in line:
             break
     started = time.monotonic()
     os.kill(process.pid, number)
     rest = process.stderr.read()
     assert process.wait(20) == 128 + number
     process.stderr.close()
-    assert time.monotonic() - started < 3.5, "it did not sit out the pause of 4 s"
-    assert "ran 4" not in rest
+    assert time.monotonic() - started < 7, "it did not sit out the pause of 8 s"
+    assert "ran 5" not in rest
     assert "Traceback" not in rest
 
 
@@ -140,16 +142,19 @@ def test_a_command_that_takes_too_long_is_killed(each_runtime: Program, command:
     """Whatever it ignores, and though background processes hold its output open."""
     marker = f"61{os.getpid()}"
     before = cgroups()
-    step = f"# buildgraph: timeout=1s\nRUN echo before; touch /before; {command.format(m=marker)}\n"
+    step = f"# buildgraph: timeout=3s\nRUN echo before; touch /before; {command.format(m=marker)}\n"
     project = each_runtime.project(BASE + step)
     started = time.monotonic()
     failed = each_runtime.build(project).failed(1)
-    assert 1 <= time.monotonic() - started < 15
-    assert "the command ran longer than 1 s (timeout=1s)" in failed.stderr
+    assert 3 <= time.monotonic() - started < 40
+    assert "the command ran longer than 3 s (timeout=3s)" in failed.stderr
     assert "Dockerfile:5" in failed.stderr
     assert failed.output("1.1") == ["before"]
     assert not sleeping(marker)
-    assert cgroups() == before
+    deadline = time.monotonic() + 20
+    while not cgroups() <= before:  # those of other tests' builds come and go
+        assert time.monotonic() < deadline, cgroups() - before
+        time.sleep(0.01)
     assert each_runtime.build(each_runtime.project(BASE + "RUN test ! -e /before\n")).ok().executed == ["1.1"]
 
 
@@ -163,15 +168,15 @@ def test_a_timeout_with_either_way_to_mount(each_way: Program) -> None:
 def test_other_steps_go_on_while_one_is_late(program: Program) -> None:
     marker = f"63{os.getpid()}"
     text = (
-        "FROM base AS late\n# buildgraph: retry=1 timeout=1s\n"
+        "FROM base AS late\n# buildgraph: retry=1 timeout=3s\n"
         f"RUN {COUNT}; test $n = 2 || sleep {marker}\n"
-        "FROM base AS slow\nRUN sleep 3; echo done > /slow\n"
+        "FROM base AS slow\nRUN sleep 5; echo done > /slow\n"
         "FROM base\nCOPY --from=late /bin/sh /x\nCOPY --from=slow /slow /slow\n"
     )
     project = program.project("FROM scratch AS base\nCOPY --from=busybox / /\n" + text)
     built = program.build(project, "--jobs", "4").ok()
     assert [line for line in built.output("late.1") if line] == [
-        "[attempt 1 of 2: the command ran longer than 1 s (timeout=1s); trying again in 1 s]"
+        "[attempt 1 of 2: the command ran longer than 3 s (timeout=3s); trying again in 1 s]"
     ]
     assert "slow.1" in built.executed
 

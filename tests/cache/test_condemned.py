@@ -176,32 +176,32 @@ print(went, came)
 """
 
 
+def race(directory: str, number: int) -> list[int]:
+    """Four publishers and two that clean up, for five seconds. How often it was published, used again, went, came back."""
+    commands = [["-c", RACER, directory, str(4 * number + seed), "5"] for seed in range(4)]
+    commands += [["-c", PRUNER, directory, "5"]] * 2
+    processes = [
+        subprocess.Popen([sys.executable, *each], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for each in commands
+    ]
+    counts = []
+    for process in processes:
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err[-3000:]
+        counts.append([int(word) for word in out.split()])
+    return [sum(count[n] for count in group) for group in (counts[:4], counts[4:]) for n in (0, 1)]
+
+
 @pytest.mark.slow
 def test_publishers_and_clean_ups_of_many_processes(tmp_path: Path) -> None:
     """I3: no record ever names a blob that is not there, and whoever saw a name can read it."""
-    seconds, directory = "5", str(tmp_path / "store")
-    racers = [
-        subprocess.Popen(
-            [sys.executable, "-c", RACER, directory, str(seed), seconds],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for seed in range(4)
-    ]  # fmt: skip
-    pruners = [
-        subprocess.Popen(
-            [sys.executable, "-c", PRUNER, directory, seconds],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for _ in range(2)
-    ]  # fmt: skip
-    counts = []
-    for process in (*racers, *pruners):
-        out, err = process.communicate(timeout=60)
-        assert process.returncode == 0, err[-3000:]
-        counts.append([int(word) for word in out.split()])
-    published, reused = (sum(count[n] for count in counts[:4]) for n in (0, 1))
-    went, came = (sum(count[n] for count in counts[4:]) for n in (0, 1))
-    assert min(published, reused, went, came) > 20, "it was a race"
+    directory = str(tmp_path / "store")
+    happened = [0, 0, 0, 0]
+    for number in range(12):  # on a slow machine five seconds are no race
+        happened = [sum(each) for each in zip(happened, race(directory, number), strict=True)]
+        if min(happened) > 20:
+            break
+    assert min(happened) > 20, f"published, used again, went, came back: {happened}"
     store = LmdbStore(directory)
     assert verify(store).problems == ()
     prune(store, NOTHING, Limits())

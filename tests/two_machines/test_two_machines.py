@@ -40,9 +40,11 @@ def measure(networks: Networks, server: str, client: str) -> float:
     return float(done.stdout)
 
 
+@pytest.mark.alone
 def test_the_wire_has_its_delay_and_its_rate() -> None:
     with Networks("a", "b") as networks:
-        ping = "s.sendall(b'x'); s.recv(1); print(time.monotonic() - t)"
+        ping = "p = lambda: (time.monotonic(), s.sendall(b'x'), s.recv(1), time.monotonic())\n"
+        ping += "print(min(end - begin for begin, _, _, end in (p() for _ in range(10))))"
         assert 2 * DELAY <= measure(networks, ECHO, ping) < 2 * DELAY + 0.1
         size = 4 << 20
         send = f"s.sendall(bytes({size})); s.shutdown(1); assert int(s.recv(99)) == {size}; print(time.monotonic() - t)"
