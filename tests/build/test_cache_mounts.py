@@ -214,13 +214,15 @@ def test_one_without_a_sidecar_gets_it(program: Program) -> None:
 
 
 def test_while_a_step_uses_it_nobody_gets_the_exclusive_lock(program: Program) -> None:
-    context = program.project(BASE + "FROM base\nRUN --mount=type=cache,target=/c touch /c/in; sleep 1\n")
+    context = program.project(BASE + "FROM base\nRUN --mount=type=cache,target=/c touch /c/in; until [ -e /c/go ]; do sleep 0.05; done\n")
     process = start(program, context)
     wait_for(lambda: list(program.store.glob("mounts/*/in")))
     (path,) = program.store.glob("mounts/*.use")
     with path.open("rb") as file:
         with pytest.raises(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        (inside,) = program.store.glob("mounts/*/in")
+        inside.with_name("go").touch()
         assert process.wait(timeout=60) == 0
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 

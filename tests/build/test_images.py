@@ -44,9 +44,12 @@ def registry(tmp_path: Path) -> Iterator[str]:
         f"  delete:\n    enabled: true\nhttp:\n  addr: 127.0.0.1:{port}\n"
     )
     process = subprocess.Popen(["docker-registry", "serve", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    for _ in range(200):
+    until = time.monotonic() + 60
+    while True:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             break
+        assert process.poll() is None, "the registry ended"
+        assert time.monotonic() < until, "the registry does not listen"
         time.sleep(0.05)
     yield f"127.0.0.1:{port}"
     process.terminate()

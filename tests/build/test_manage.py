@@ -120,8 +120,8 @@ def test_prune_by_project_kind_and_age(shop: Program) -> None:
 
 
 def test_prune_to_a_size_takes_what_is_worth_least(program: Program) -> None:
-    slow = program.project(BASE + "RUN sleep 1; dd if=/dev/urandom of=/s bs=64k count=16 2>/dev/null\n", name="slow")
-    quick = program.project(BASE + step("q"), name="quick")
+    slow = program.project(BASE + "RUN sleep 3; dd if=/dev/urandom of=/s bs=64k count=16 2>/dev/null\n", name="slow")
+    quick = program.project(BASE + "RUN sleep 0.5; dd if=/dev/urandom of=/q bs=64k count=16 2>/dev/null\n", name="quick")
     program.build(slow).ok()
     program.build(quick).ok()
     limit = du(program)["used"] - 4096

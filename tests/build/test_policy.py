@@ -110,7 +110,7 @@ def test_a_secret_that_is_missing_is_no_reason_to_try_again(program: Program) ->
 @pytest.mark.alone
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_pause_between_attempts_can_be_interrupted(program: Program, number: signal.Signals) -> None:
-    # The pauses are 1, 2, 4, 8 and 16 s: the fourth leaves time.
+    # The pauses are 1, 2, 4, 8 and 10 s: the fourth leaves time.
     step = f"# buildgraph: retry=5\nRUN {COUNT}; echo ran $n; false\n"
     process = subprocess.Popen(
         program.command("build", program.project(BASE + step), *program.base(), "--progress", "plain"),

@@ -52,9 +52,12 @@ def repository(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         env={**ENV, "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
-    for _ in range(100):
+    until = time.monotonic() + 60
+    while True:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             break
+        assert daemon.poll() is None, "git daemon ended"
+        assert time.monotonic() < until, "git daemon does not listen"
         time.sleep(0.05)
     yield f"git://127.0.0.1:{port}/project", work
     with contextlib.suppress(ProcessLookupError):

@@ -18,14 +18,22 @@ if TYPE_CHECKING:
     from program import Program
 
 BASE = "FROM scratch AS base\nCOPY --from=busybox / /\nFROM base\n"
-# The first step outlasts the start of a second program on a busy machine.
+MOUNT = "RUN --mount=type=cache,target=/c touch /c/here; "
+
+
+def hold(name: str) -> str:
+    """What a step waits with, for a minute at most, until `let_go`: a second program takes long to start at times."""
+    return f"n=0; until [ -e /c/{name} ] || [ $((n+=1)) -gt 1200 ]; do sleep 0.05; done"
+
+
 TALKING = BASE + (
-    "RUN for i in 1 2 3 4 5 6 7 8 9 10; do echo first $i; sleep 0.15; done; printf 'no end'\n"
+    f"{MOUNT}for i in 1 2 3 4 5 6 7 8 9 10; do echo first $i; sleep 0.05; case $i in 4|7) {hold('go$i')};; esac; done; printf 'no end'\n"
     "RUN echo second; echo 2 > /two\n"
     "RUN for i in 1 2 3; do echo third $i; sleep 0.05; done\n"
     "COPY f /f\n"
 )
 FIRST = [*(f"first {number}" for number in range(1, 11)), "no end"]
+HOLDS = (("first 4", "go4"), ("first 7", "go7"))
 THIRD = [f"third {number}" for number in range(1, 4)]
 
 
@@ -49,23 +57,35 @@ def end(program: Program, process: subprocess.Popen[bytes], name: str) -> Ran:
     return Ran(code, "", "\n".join(line for line in lines if not line.startswith("{")), events)
 
 
+def let_go(program: Program, name: str) -> None:
+    (here,) = program.store.glob("mounts/*/here")
+    here.with_name(name).touch()
+
+
 def wait_for_line(program: Program, process: subprocess.Popen[bytes], name: str, line: str) -> None:
+    deadline = time.monotonic() + 60
     while f'"{line}"' not in (program.root / f"{name}.events").read_text():
         assert process.poll() is None, "it ended before it printed the line"
+        assert time.monotonic() < deadline, f"{name} did not print {line!r}"
         time.sleep(0.005)
 
 
-def both(program: Program, context: Path, delay: float) -> tuple[Ran, Ran]:
+def both(program: Program, context: Path, delay: float, *holds: tuple[str, str]) -> tuple[Ran, Ran]:
+    """holds: a line, and what keeps the step from going on until both have printed that."""
     one = start(program, context, "one", "--iidfile", program.root / "one")
     time.sleep(delay)
     two = start(program, context, "two", "--iidfile", program.root / "two")
+    for line, name in holds:
+        wait_for_line(program, one, "one", line)
+        wait_for_line(program, two, "two", line)
+        let_go(program, name)
     return end(program, one, "one"), end(program, two, "two")
 
 
 @pytest.mark.parametrize("delay", [0.05, 0.0, 0.2, 0.4])
 def test_each_step_runs_once_and_both_see_it(program: Program, delay: float) -> None:
     context = program.project(TALKING, {"f": "f"})
-    builds = both(program, context, delay)
+    builds = both(program, context, delay, *HOLDS)
     for build in builds:
         build.ok()
         assert build.output("1.1") == FIRST
@@ -76,15 +96,11 @@ def test_each_step_runs_once_and_both_see_it(program: Program, delay: float) -> 
     assert (program.root / "one").read_text() == (program.root / "two").read_text() != ""
 
 
-def printed_at(build: Ran, line: str) -> float:
-    return next(float(event["time"]) for event in build.events if event["event"] == "printed" and event["line"] == line)
-
-
 def test_the_one_that_waits_sees_each_line_when_it_is_printed(program: Program) -> None:
+    """At each hold both have printed what the step had, which could not go on before."""
     context = program.project(TALKING, {"f": "f"})
-    one, two = both(program, context, 0.1)
-    for line in FIRST[2:-1]:
-        assert abs(printed_at(one.ok(), line) - printed_at(two.ok(), line)) < 0.5
+    one, two = both(program, context, 0.1, *HOLDS)
+    assert one.ok().output("1.1") == two.ok().output("1.1") == FIRST
     waited = [event for build in (one, two) for event in build.events if event["event"] == "waiting"]
     assert {event["id"] for event in waited} >= {"1.1"}
 
@@ -97,6 +113,8 @@ def test_one_that_is_killed_leaves_the_step_to_the_other(program: Program) -> No
     wait_for_line(program, two, "two", "first 4")
     os.kill(one.pid, signal.SIGKILL)
     one.wait(timeout=20)
+    for _, name in HOLDS:
+        let_go(program, name)
     build = end(program, two, "two").ok()
     assert "1.1" in build.executed
     lines = build.output("1.1")
@@ -110,21 +128,24 @@ def test_one_that_is_killed_leaves_the_step_to_the_other(program: Program) -> No
 
 def test_a_long_log_reaches_both_whole(program: Program) -> None:
     """More than what memory holds of a log, and more than one poll takes."""
-    context = program.project(BASE + "RUN sleep 1; seq 100000 250000; sleep 0.3; echo end\n")
-    for build in both(program, context, 0.05):
+    context = program.project(BASE + f"{MOUNT}echo begin; {hold('go')}; seq 100000 250000; sleep 0.3; echo end\n")
+    for build in both(program, context, 0.05, ("begin", "go")):
         lines = build.ok().output("1.1")
-        assert len(lines) == 150_002
-        assert (lines[0], lines[-2:]) == ("100000", ["250000", "end"])
+        assert len(lines) == 150_003
+        assert (lines[:2], lines[-2:]) == (["begin", "100000"], ["250000", "end"])
 
 
 def test_a_secret_is_in_neither(program: Program) -> None:
     """I4: what others follow is redacted as the log is, at all times."""
     secret = "s3cr3t-of-two-builds"
     (program.root / "token").write_text(secret)
-    context = program.project(BASE + "RUN --mount=type=secret,id=t sleep 0.8; cat /run/secrets/t; echo; sleep 0.5\n")
+    context = program.project(BASE + f"{MOUNT.replace('RUN', 'RUN --mount=type=secret,id=t')}echo begin; {hold('go1')}; cat /run/secrets/t; echo; {hold('go2')}\n")
     option = ("--secret", f"id=t,src={program.root / 'token'}")
     one = start(program, context, "one", *option)
     two = start(program, context, "two", *option)
+    for name, process in (("one", one), ("two", two)):
+        wait_for_line(program, process, name, "begin")
+    let_go(program, "go1")
     files: set[bool] = set()
     while one.poll() is None or two.poll() is None:
         for path in program.store.glob("runs/*/log-*"):
@@ -134,7 +155,9 @@ def test_a_secret_is_in_neither(program: Program) -> None:
                 continue
             files.add(b"[secret]" in text)
             assert secret.encode() not in text
+        if True in files:
+            let_go(program, "go2")
         time.sleep(0.01)
     assert True in files, "the file was seen"
     for build in (end(program, one, "one"), end(program, two, "two")):
-        assert build.ok().output("1.1") == ["[secret]"]
+        assert build.ok().output("1.1") == ["begin", "[secret]"]

@@ -47,7 +47,8 @@ def test_the_wait_that_a_server_asks_for_is_kept(wait: str) -> None:
     with misbehaving(flaky(Reply(429, headers=(("Retry-After", wait),)), GOOD)) as (_, registry):
         began = time.monotonic()
         registry.get_manifest("a", "b")
-        assert 0.9 <= time.monotonic() - began < 3
+        # A date has whole seconds, of which the first may be nearly over.
+        assert 0.5 <= time.monotonic() - began < 15
 
 
 def test_a_wait_beyond_the_bound_is_a_failure_at_once() -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_START = 10.0
+_START = 60.0
 """Seconds that the git server may take to listen."""
 
 
@@ -88,12 +88,13 @@ def _git(folder: Path, content: Path) -> Iterator[str]:
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
-            if time.monotonic() > until:
+            if daemon.poll() is not None or time.monotonic() > until:
                 raise RuntimeError("git daemon does not listen")
             time.sleep(0.05)
         yield f"git://127.0.0.1:{port}"
     finally:
-        os.killpg(daemon.pid, 15)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(daemon.pid, 15)
         daemon.wait()
 
 

@@ -181,7 +181,7 @@ def resize(fd: int, columns: int, lines: int) -> None:
 
 
 def wait_for(text: str, chunks: list[bytes]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while text not in b"".join(chunks).decode(errors="replace"):
         assert time.monotonic() < deadline, f"{text!r} was not drawn"
         time.sleep(0.01)
@@ -190,6 +190,7 @@ def wait_for(text: str, chunks: list[bytes]) -> None:
 def test_a_short_build_writes_its_lines_without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr("compiler.progress.live.PATIENCE_SECONDS", 60.0)
     with terminal() as (stream, chunks):
         view = open_reporter("auto", stream)
         view.report(NODES)

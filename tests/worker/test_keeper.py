@@ -44,7 +44,7 @@ def run(keeper: Keeper, argv: list[str], views: list[View] | None = None, files:
     return status, text
 
 
-def wait_for(condition: object, seconds: float = 10) -> None:
+def wait_for(condition: object, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < end, "it did not happen"
@@ -73,9 +73,7 @@ def test_the_program_sees_little(keeper: Keeper) -> None:
     status, text = run(keeper, ["/bin/sh", "-c", "env; ls /proc/self/fd; ls /proc | grep -c '^[0-9]'; cat"])
     lines = text.split()
     assert status == 0
-    assert [line.partition("=")[0] for line in lines if "=" in line] == ["PATH", "PWD"] or [line for line in lines if "=" in line] == [
-        line for line in lines if line.startswith(("PATH=", "PWD="))
-    ]
+    assert {line.partition("=")[0] for line in lines if "=" in line} <= {"PATH", "PWD", "OLDPWD", "SHLVL", "_"}, "the shell's own"
     assert int(lines[-1]) < 8, "only the processes of the keeper's own PID namespace"
 
 
@@ -128,7 +126,7 @@ def test_steps_run_side_by_side_from_many_threads(keeper: Keeper) -> None:
     results: list[tuple[int, str]] = []
     started = time.monotonic()
     threads = [
-        threading.Thread(target=lambda n=number: results.append(run(keeper, ["/bin/sh", "-c", f"sleep 0.3; exit {n}"])))
+        threading.Thread(target=lambda n=number: results.append(run(keeper, ["/bin/sh", "-c", f"sleep 1; exit {n}"])))
         for number in range(8)
     ]
     for thread in threads:
@@ -136,7 +134,7 @@ def test_steps_run_side_by_side_from_many_threads(keeper: Keeper) -> None:
     for thread in threads:
         thread.join(20)
     assert sorted(status for status, _ in results) == list(range(8))
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 6, "one after the other they take 8 s"
 
 
 def test_a_program_that_is_not_there_and_a_mount_that_cannot_be_are_errors(keeper: Keeper, tmp_path: Path) -> None:
@@ -237,7 +235,7 @@ def test_killing_the_parent_kills_the_keeper_and_everything_in_it(tmp_path: Path
     process = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path / "keeper"), mark], cwd=ROOT, stdout=subprocess.DEVNULL)
     wait_for(lambda: len(running(mark)) >= 2)
     process.send_signal(number)
-    process.wait(10)
+    process.wait(60)
     wait_for(lambda: not running(mark))
     assert str(tmp_path) not in Path("/proc/self/mounts").read_text()
 

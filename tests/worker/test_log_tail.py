@@ -175,7 +175,7 @@ def test_what_an_output_writes_can_be_followed_from_its_first_line(store: LmdbSt
 def wait_until(path: str, content: bytes) -> None:
     import time
 
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not os.path.exists(path) or os.path.getsize(path) < len(content):
         assert time.monotonic() < deadline
         time.sleep(0.002)
