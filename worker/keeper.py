@@ -229,6 +229,7 @@ class _Keeper:
             if len(lowers) == 1:
                 # overlayfs wants two layers if none can be written.
                 mounts.mount(lowers[0], target, None, mounts.MS_BIND)
+                mounts.restrict(target, attributes)
                 return
         else:
             options += [("upperdir", view["upper"]), ("workdir", view["work"])]

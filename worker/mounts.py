@@ -16,6 +16,7 @@ MNT_DETACH = 2
 _PR_SET_PDEATHSIG = 1
 # Numbers above 423 are the same on every architecture.
 _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 428, 429, 430, 431, 432
+_SYS_MOUNT_SETATTR = 442
 _FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
 _FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
 _MOVE_MOUNT_F_EMPTY_PATH = 4
@@ -43,6 +44,13 @@ def mount(source: str, target: str, filesystem: str | None, flags: int = 0, data
     """mount(2). Raises OSError."""
     result = _libc.mount(_bytes(source), _bytes(target), _bytes(filesystem), flags, _bytes(data))
     _check(result, f"mount {filesystem or 'bind'} at {target}")
+
+
+def restrict(target: str, attributes: int) -> None:
+    """mount_setattr(2): add attributes to a mount; unlike a remount it keeps those of others. Raises OSError."""
+    change = (ctypes.c_uint64 * 4)(attributes)  # attr_set, attr_clr, propagation, userns_fd
+    result = _libc.syscall(_SYS_MOUNT_SETATTR, -100, _bytes(target), 0, change, ctypes.sizeof(change))
+    _check(result, f"restrict the mount at {target}")
 
 
 def unmount(target: str, flags: int = MNT_DETACH) -> None:
