@@ -19,7 +19,7 @@ useradd --create-home --home-dir "$place/home" --shell /bin/bash "$user"
 grep -q "^$user:" /etc/subuid || usermod --add-subuids 200000-265535 --add-subgids 200000-265535 "$user"
 (cd "$here" && git ls-files -z | tar --null --files-from=- -cf -) | tar -C "$place/source" -xf -
 "$python" -m venv "$place/venv"
-"$place/venv/bin/pip" install --quiet --disable-pip-version-check --editable "$place/source[dev]"
+"$place/venv/bin/pip" install --retries 10 --quiet --disable-pip-version-check --editable "$place/source[dev]"
 chown -R "$user" "$place/source" "$place/home"
 
 echo "== what the doctor says"

@@ -14,9 +14,12 @@ own_apt() {
     apt-get -qq -o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/dev/null \
         -o "Dir::State::Lists=$work/lists" -o "Dir::Cache=$work/cache" -o APT::Sandbox::User= "$@"
 }
-own_apt update
+# Mirrors fail for a moment at times.
+thrice() { "$@" || { sleep 10 && "$@"; } || { sleep 30 && "$@"; }; }
+# apt takes a part of the lists for a success otherwise.
+thrice own_apt -o APT::Update::Error-Mode=any update
 cd "$work/tarball"
-own_apt source --tar-only --download-only nginx > /dev/null
+thrice own_apt source --tar-only --download-only nginx > /dev/null
 for tarball in nginx_*.orig.tar.gz; do
     version=${tarball#nginx_}
     version=${version%.orig.tar.gz}

@@ -7,20 +7,23 @@ directory=$(realpath -m "$1")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
+# Mirrors fail for a moment at times.
+thrice() { "$@" || { sleep 10 && "$@"; } || { sleep 30 && "$@"; }; }
+
 . /etc/os-release
 suite=$VERSION_CODENAME
 "$here/sources.sh" deb > "$work/sources.list"
 apt-config dump Acquire > "$work/acquire.conf"
 
 if command -v mmdebstrap > /dev/null; then
-    mmdebstrap --quiet --variant=minbase --aptopt="$work/acquire.conf" \
+    thrice mmdebstrap --quiet --variant=minbase --aptopt="$work/acquire.conf" \
         --customize-hook='chroot "$1" apt-get clean' \
         --customize-hook='cd "$1" && rm -rf etc/apt/sources.list etc/apt/sources.list.d/* etc/apt/apt.conf.d/99mmdebstrap' \
         --customize-hook='cd "$1" && rm -rf etc/hostname etc/resolv.conf var/lib/apt/lists/* var/log/*' \
         --format=tar "$suite" "$work/base.tar" "$work/sources.list"
 elif command -v debootstrap > /dev/null; then
     mirror=$(awk -v suite="$suite" '$(NF - 1) == suite { print $(NF - 2); exit }' "$work/sources.list")
-    debootstrap --variant=minbase "$suite" "$work/files" "$mirror" > "$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
+    thrice debootstrap --variant=minbase "$suite" "$work/files" "$mirror" > "$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
     cd "$work/files"
     rm -rf etc/apt/sources.list etc/hostname etc/resolv.conf var/cache/apt/* var/lib/apt/lists/* var/log/* dev/*
     tar --create --numeric-owner --file "$work/base.tar" .
