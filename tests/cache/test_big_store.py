@@ -21,8 +21,8 @@ def test_a_large_store_stays_quick_and_lean(tmp_path: Path) -> None:
     figures = {figure.name: figure for figure in big_store.measure(tmp_path)}
     assert figures["records"].value >= 100_000
     assert figures["plan, steps that hit"].value == big_store.STEPS, "the plan finds what was built there"
-    more = figures["plan, computed"].value - figures["plan, store of its own, computed"].value
-    assert more < 0.05, "a hundred thousand records make no plan slower"
+    alone = figures["plan, store of its own, computed"].value
+    assert figures["plan, computed"].value < 1.3 * alone, "a hundred thousand records make no plan slower"
     limited = [f for f in figures.values() if f.limit is not None and f.name not in WHOLE_SECONDS]
     assert len(limited) >= 5
     assert not [f for f in limited if f.limit is not None and f.value > f.limit]
