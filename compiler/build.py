@@ -7,7 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from cache.errors import BuildgraphError, EnvironmentProblem, StoreProblem, UsageError
+from cache.errors import BuildgraphError, EnvironmentProblem, RemoteError, StoreProblem, UsageError
 from cache.images import Images
 from cache.lease import sweep_leases
 from cache.run_dir import sweep
@@ -285,6 +285,12 @@ class Builder:
         if self._team is not None and self._team.needs_contact(layers):
             session, library = built[0].session, self._team.library
             self._team.contact(lambda: self._prepare_early(session.options, library))
+
+    def leave_remote(self) -> None:
+        """Make the rest without the cache server, which has too little of what it promises."""
+        if self._remote is not None:
+            origin = self._remote.settings.origin
+            self._remote.give_up(RemoteError(f"the remote {origin} has too little of what it promised"))
 
     def publish(self, *, ok: bool) -> None:
         """Give the cache server what it has not, and wait for that. ok: whether the build ended well."""

@@ -125,7 +125,7 @@ def _build(
 
     try:
         refuse_early(store, request.definition, request.variants)
-        built, delivered = _until_there(make)
+        built, delivered = _until_there(make, builder.leave_remote)
         warnings = build_warnings([each.session for each in built], request.definition)
         builder.publish(ok=True)
         if builder.ran:
@@ -146,12 +146,13 @@ def _build(
     return delivered
 
 
-def _until_there(make: Callable[[], T]) -> T:
+def _until_there(make: Callable[[], T], leave_remote: Callable[[], None]) -> T:
     """Make it; again if a layer that the cache server promised is not there, or what was known turns out not to hold.
-    Raises LayerGone in the end."""
+    The last time nothing is promised."""
     for _ in range(MOST_TURNS - 1):
         with contextlib.suppress(LayerGone, Contradicted):
             return make()
+    leave_remote()
     return make()
 
 

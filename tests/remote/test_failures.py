@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import time
 from typing import TYPE_CHECKING
@@ -30,6 +31,12 @@ def proxy(server: CacheServer) -> Iterator[Proxy]:
     made = Proxy(server.port)
     yield made
     made.close()
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
 
 
 def test_a_remote_that_is_down_is_one_warning_and_a_build(machine: MakeMachine) -> None:
@@ -108,11 +115,6 @@ def test_bytes_that_are_changed_on_the_way_are_refused(machine: MakeMachine, ser
     first, second = machine("a"), machine("b")
     first.build(first.project(dockerfile)).ok()
 
-    def flip(path: Path) -> None:
-        data = bytearray(path.read_bytes())
-        data[len(data) // 2] ^= 1
-        path.write_bytes(data)
-
     server.change_members(flip, smallest=100_000)
     ran = second.build(second.project(dockerfile), "-o", f"type=local,dest={tmp_path / 'out'}").ok()
     assert (tmp_path / "out/size").read_text() == "200000\n"
@@ -120,6 +122,22 @@ def test_bytes_that_are_changed_on_the_way_are_refused(machine: MakeMachine, ser
     assert ran.executed, "the step whose layer was wrong was run here"
     assert any(re.search(r"other bytes|is sha256|gave for the layer", text) for text in warnings(ran)), warnings(ran)
     assert any(re.search(r"[0-9a-f]{64}", text) for text in warnings(ran)), "by digest"
+
+
+@pytest.mark.parametrize("epoch", [(), ("--build-arg", "SOURCE_DATE_EPOCH=1700000000")])
+def test_however_many_layers_come_as_other_bytes_the_build_ends(
+    machine: MakeMachine, server: CacheServer, tmp_path: Path, epoch: tuple[str, ...]
+) -> None:
+    """Each is found out as it is fetched, and the build begins again without it: not for ever."""
+    files = {f"f{n}": random.Random(n).randbytes(70_000) for n in range(100)}
+    dockerfile = "FROM busybox\n" + "".join(f"COPY {name} /{name}\n" for name in files)
+    first, second = machine("a"), machine("b")
+    first.build(first.project(dockerfile, dict(files))).ok()
+    server.change_members(flip, smallest=50_000)
+    ran = second.build(second.project(dockerfile, dict(files)), *epoch, "-o", f"type=local,dest={tmp_path / 'out'}").ok()
+    assert {name: (tmp_path / "out" / name).read_bytes() for name in files} == files
+    assert len(ran.executed) == 101
+    assert "has too little of what it promised; the build goes on without it" in warnings(ran)[-1]
 
 
 def test_a_layer_that_the_remote_lost_is_made_again_without_a_word(machine: MakeMachine, server: CacheServer, tmp_path: Path) -> None:
