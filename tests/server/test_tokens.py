@@ -268,14 +268,16 @@ def test_path_tricks_in_instance_names_are_refused(serve: Serve, connect: Connec
 def test_a_flood_of_refusals_fills_no_disk(serve: Serve, connect: Connect) -> None:
     serving = serve("--anonymous", "read")
     client = connect(serving)
+    began = time.monotonic()
     for number in range(800):
         with Refusal():
             client.publish(str(number))
     time.sleep(0.1)
     with Refusal():
         client.publish("last")
+    took = time.monotonic() - began
     lines = serving.events("refused")
-    assert 500 <= len(lines) < 750
+    assert 500 <= len(lines) <= 502 + 50 * took, "so many at once, and so many a second"
     assert sum(line.get("suppressed", 0) for line in lines) + len(lines) >= 790
     assert serving.metric('buildgraph_requests_total{method="UpdateActionResult",status="PERMISSION_DENIED"}') == 801
 
