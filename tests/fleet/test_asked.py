@@ -170,13 +170,13 @@ def test_what_has_expired_runs_again_though_a_trusted_worker_made_it(cluster: Cl
 @pytest.mark.slow
 def test_workers_that_come_during_a_build_get_what_is_left_of_it(own: Cluster) -> None:
     client = own.client()
-    context = client.project(f"{BASE}\nRUN echo here && sleep 6\nRUN echo there\n")
+    context = client.project(f"{BASE}\nRUN echo here && sleep 15\nRUN echo there\n")
     found: list[Ran] = []
     building = threading.Thread(target=lambda: found.append(own.build(client, context)))
     building.start()
     own.wait(lambda: len(own.state()["builds"]) == 1)
     own.join("w1")
-    building.join(60)
+    building.join(110)
     ran = found[0].ok()
     assert places(ran) == {"1.2": "w1"}, "and nothing is said of the first"
     assert (ran.output("1.1"), ran.output("1.2")) == (["here"], ["there"])
@@ -185,7 +185,7 @@ def test_workers_that_come_during_a_build_get_what_is_left_of_it(own: Cluster) -
 @pytest.mark.slow
 def test_workers_that_come_during_a_build_get_more_than_this_machine_had_begun(own: Cluster) -> None:
     client = own.client()
-    stages = "".join(f"{BASE} AS s{number}\nRUN echo {number}; sleep 4; echo > /s{number}\n" for number in range(3))
+    stages = "".join(f"{BASE} AS s{number}\nRUN echo {number}; sleep 15; echo > /s{number}\n" for number in range(3))
     last = "".join(f"COPY --from=s{number} /s{number} /\n" for number in range(3))
     context = client.project(f"{stages}{BASE}\n{last}")
     found: list[Ran] = []
@@ -193,6 +193,6 @@ def test_workers_that_come_during_a_build_get_more_than_this_machine_had_begun(o
     building.start()
     own.wait(lambda: len(own.state()["builds"]) == 1)
     own.join("w1")
-    building.join(60)
+    building.join(110)
     assert set(places(found[0].ok()).values()) == {"w1"}
     assert len(places(found[0])) == 2, "while the first went on here"

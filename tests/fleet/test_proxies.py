@@ -74,7 +74,7 @@ def test_two_builds_that_want_the_same_are_both_content(tapped: tuple[Cluster, T
         command = client.command("build", client.project(text), *client.base(), "--remote", cluster.url, *options)
         running.append(subprocess.Popen(command, env=client.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
     for process in running:
-        said = process.communicate(timeout=60)[0]
+        said = process.communicate(timeout=110)[0]
         assert process.returncode == 0, said
     assert len(cluster.server.events("lease given")) == 1
 
@@ -85,7 +85,7 @@ def test_whoever_gets_the_step_next_is_given_them_too(tapped: tuple[Cluster, Tap
     cluster, _ = tapped
     cluster.join("w2")
     client = cluster.client()
-    context = client.project(f"{BASE}\nRUN sleep 8; printf %s $http_proxy | sha256sum\n")
+    context = client.project(f"{BASE}\nRUN sleep 20; printf %s $http_proxy | sha256sum\n")
     options = ("--build-arg", f"http_proxy={PROXY}", "--local-slots", "0", "--progress", "plain")
     command = client.command("build", context, *client.base(), "--remote", cluster.url, *options)
     process = subprocess.Popen(command, env=client.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -94,7 +94,7 @@ def test_whoever_gets_the_step_next_is_given_them_too(tapped: tuple[Cluster, Tap
     cluster.restart_server()
     cluster.wait(lambda: len(cluster.state()["workers"]) == 2)
     next(each for each in cluster.workers if each.name == first).stop(signal.SIGINT)
-    said = process.communicate(timeout=60)[0]
+    said = process.communicate(timeout=110)[0]
     assert process.returncode == 0, said
     assert hashlib.sha256(PROXY.encode()).hexdigest() in said
     assert f"on {'w2' if first == 'w1' else 'w1'}\n" in said
