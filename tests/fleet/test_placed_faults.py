@@ -57,7 +57,7 @@ class Victim:
 def test_a_worker_that_dies_is_replaced(cluster: Cluster) -> None:
     cluster.join("w1", "w2", slots=1)
     client = cluster.client()
-    context = client.project(f"{BASE}\nRUN echo begun && sleep 8 && echo done > /done\n")
+    context = client.project(f"{BASE}\nRUN echo begun && sleep 15 && echo done > /done\n")
     victim = Victim(cluster, lambda worker: worker.process.kill())
     ran = during(cluster, client, context, *EPOCH, *HERE, do=victim).ok()
     assert places(ran) == {"1.1": victim.other}
@@ -68,7 +68,7 @@ def test_a_worker_that_dies_is_replaced(cluster: Cluster) -> None:
 def test_a_server_that_starts_again_costs_nothing_but_time(cluster: Cluster) -> None:
     cluster.join("w1", slots=1)
     client = cluster.client()
-    context = client.project(f"{BASE}\nRUN echo begun && sleep 6 && echo done && echo $RANDOM > /r\nRUN cat /r\n")
+    context = client.project(f"{BASE}\nRUN echo begun && sleep 12 && echo done && echo $RANDOM > /r\nRUN cat /r\n")
     ran = during(cluster, client, context, *HERE, do=cluster.restart_server).ok()
     assert ran.output("1.1")[-1] == "done"
     assert places(ran) == {"1.1": "w1", "1.2": "w1"}
@@ -78,18 +78,19 @@ def test_a_server_that_starts_again_costs_nothing_but_time(cluster: Cluster) -> 
 def test_a_server_that_is_gone_leaves_the_build_to_itself(cluster: Cluster) -> None:
     cluster.join("w1", slots=1)
     client = cluster.client()
-    context = client.project(f"{BASE}\nRUN echo first > /1\nRUN echo begun && sleep 3 && cat /1\n")
+    context = client.project(f"{BASE}\nRUN echo first > /1\nRUN echo begun && sleep 12 && cat /1\n")
     began = time.monotonic()
     ran = during(cluster, client, context, do=cluster.server.end).ok()
-    assert 55 < time.monotonic() - began < 120
-    assert places(ran)["1.2"].startswith("this machine: ") or "1.2" in ran.executed
+    assert 55 < time.monotonic() - began < 145
+    print("DBG", places(ran), [event for event in ran.events if event["event"] == "warned"])
+    assert places(ran)["1.2"].startswith("here: ")
     assert ran.output("1.2")[-1] == "first"
 
 
 def test_a_server_that_is_gone_fails_a_build_that_may_run_nothing_here(cluster: Cluster) -> None:
     cluster.join("w1", slots=1)
     client = cluster.client()
-    context = client.project(f"{BASE}\nRUN echo begun && sleep 3\n")
+    context = client.project(f"{BASE}\nRUN echo begun && sleep 12\n")
     ran = during(cluster, client, context, *HERE, do=cluster.server.end).failed(5)
     assert "the scheduler is out of reach" in ran.stderr
     assert "--local-slots 0" in ran.stderr
@@ -98,7 +99,7 @@ def test_a_server_that_is_gone_fails_a_build_that_may_run_nothing_here(cluster: 
 def test_two_builds_of_the_same_run_each_command_once(cluster: Cluster) -> None:
     cluster.join("w1", "w2", slots=2)
     one, two = cluster.client("one"), cluster.client("two")
-    dockerfile = f"{BASE}\nWORKDIR /made\nCOPY f .\nRUN echo begun && sleep 3 && od -x -N 8 /dev/urandom | tee /r\n"
+    dockerfile = f"{BASE}\nWORKDIR /made\nCOPY f .\nRUN echo begun && sleep 10 && od -x -N 8 /dev/urandom | tee /r\n"
     contexts = [each.project(dockerfile, {"f": "f"}) for each in (one, two)]
     os.utime(contexts[1] / "f", (1_600_000_000, 1_600_000_000))  # as another checkout has it: no key counts that
     found: list[Ran] = []
@@ -106,7 +107,7 @@ def test_two_builds_of_the_same_run_each_command_once(cluster: Cluster) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(110)
     first, second = (each.ok().output("1.3") for each in found)
     assert first[0] == second[0] == "begun"
     assert first == second, "both see the log of the one run from its start"
@@ -115,7 +116,7 @@ def test_two_builds_of_the_same_run_each_command_once(cluster: Cluster) -> None:
 def test_a_worker_that_is_stopped_gives_back_what_it_has(cluster: Cluster) -> None:
     cluster.join("w1", "w2", slots=1)
     client = cluster.client()
-    context = client.project(f"{BASE}\nRUN echo begun && sleep 8 && echo done\n")
+    context = client.project(f"{BASE}\nRUN echo begun && sleep 15 && echo done\n")
     codes: list[int] = []
     victim = Victim(cluster, lambda worker: codes.append(worker.stop(signal.SIGINT)))
     ran = during(cluster, client, context, *HERE, do=victim).ok()
