@@ -27,12 +27,30 @@ BCRYPT = "$2b$04$eYSPDeg9h3mXEjQRuDxrye4dCXEnHWNNp4wFkNwuBrObNe5o7yOp2"
 def docker_registry(
     directory: Path, extra: dict[str, Any] | None = None, tls: dict[str, Any] | None = None
 ) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    for _ in range(5):  # somebody else may take the port before it does
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        process = _serve(directory, port, extra, tls)
+        try:
+            if not _listens(process, port, directory / "log"):
+                if "address already in use" in (directory / "log").read_text():
+                    continue
+                raise RuntimeError((directory / "log").read_text())
+            yield f"127.0.0.1:{port}"
+            return
+        finally:
+            process.kill()
+            process.wait()
+    raise RuntimeError("no port stayed free")
+
+
+def _serve(
+    directory: Path, port: int, extra: dict[str, Any] | None, tls: dict[str, Any] | None
+) -> subprocess.Popen[bytes]:
     config = {
         "version": "0.1",
-        "log": {"level": "error"},
+        "log": {"level": "info"},  # so that it says where it listens
         "storage": {"filesystem": {"rootdirectory": str(directory / "storage")}, "delete": {"enabled": True}},
         "http": {"addr": f"127.0.0.1:{port}"} | (tls or {}),
     } | (extra or {})
@@ -40,21 +58,19 @@ def docker_registry(
     # One setting of the environment is enough to change the registry's configuration.
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("REGISTRY_", "OTEL_"))}
     with open(directory / "log", "wb") as log:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             ["docker-registry", "serve", str(directory / "config.yml")], stdout=log, stderr=log, env=environ
         )
-    try:
-        deadline = time.monotonic() + 20
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError((directory / "log").read_text())
-            time.sleep(0.02)
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
+
+
+def _listens(process: subprocess.Popen[bytes], port: int, log: Path) -> bool:
+    """Once it does: true. It is not asked, for somebody else might answer."""
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        if f"listening on 127.0.0.1:{port}" in log.read_text():
+            return True
+        time.sleep(0.02)
+    return False
 
 
 
