@@ -250,13 +250,13 @@ def test_a_stream_that_does_not_move_is_ended(started: Callable[..., Live]) -> N
     ended = failure(lambda: live.stream.Write(requests()))
     end.set()
     assert ended.code == grpc.StatusCode.CANCELLED
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 20
     until(lambda: live.server.core.watchdog.streams == 0)
 
 
 @pytest.mark.parametrize("method", ["ActionCache/GetActionResult", "ContentAddressableStorage/FindMissingBlobs"])
 def test_calls_that_never_say_anything_do_not_hold_the_server(started: Callable[..., Live], method: str) -> None:
-    live = started(idle_seconds=0.5)
+    live = started(idle_seconds=2.0)
     live.put(b"x")
     end = threading.Event()
 
@@ -273,7 +273,7 @@ def test_calls_that_never_say_anything_do_not_hold_the_server(started: Callable[
 
 
 def test_a_reader_that_does_not_read_is_ended(started: Callable[..., Live]) -> None:
-    live = started(idle_seconds=0.5)
+    live = started(idle_seconds=3.0)  # more than a busy machine holds up the write
     data = noise(64 << 20)
     live.write(data)
     call = live.stream.Read(bs.ReadRequest(resource_name=read_name(data)))
@@ -285,12 +285,12 @@ def test_a_reader_that_does_not_read_is_ended(started: Callable[..., Live]) -> N
 
 
 def test_a_stream_that_moves_is_left_alone(started: Callable[..., Live]) -> None:
-    live = started(idle_seconds=0.4)
+    live = started(idle_seconds=2.0)
     data = noise(1 << 20)
 
     def requests() -> Iterator[bs.WriteRequest]:
-        for request in write_requests(write_name(data), data, 100_000):
-            time.sleep(0.15)
+        for request in write_requests(write_name(data), data, 200_000):
+            time.sleep(0.6)
             yield request
 
     assert live.stream.Write(requests()).committed_size == len(data)
@@ -348,7 +348,7 @@ def test_too_many_streams_are_refused_not_queued(live: Live) -> None:
     assert len(live.read(read_name(data))) == len(data)
 
 
-def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it never came to that"
