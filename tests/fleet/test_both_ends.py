@@ -32,6 +32,8 @@ class Holder:
     def __init__(self, directory: Path, namespace: str, key: str) -> None:
         self.is_up = True
         self.client: LeaseLine | None = None
+        self.lost = threading.Event()
+        """Something was said that no build heard."""
         self.link: Any = SimpleNamespace(seal=self.take, wait_for_room=lambda: True)
         self.line = WorkerLine("boot.1", (namespace, key), self.send, lambda: self.is_up)
         identity = Identity.load(str(directory / "worker.key"))
@@ -45,6 +47,8 @@ class Holder:
         """To the build, by a stream that is up or not."""
         if self.is_up and self.client is not None:
             self.client.take(sealed)
+        elif self.is_up:
+            self.lost.set()
         return self.is_up
 
     def take(self, sealed: pb.Sealed) -> None:
@@ -87,7 +91,7 @@ class Ssh:
     def __init__(self, path: str) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(path)
-        self._socket.settimeout(5)
+        self._socket.settimeout(30)
 
     def __enter__(self) -> Ssh:
         return self
@@ -111,14 +115,14 @@ def test_a_server_cannot_have_secrets_sealed_for_a_command_of_its_own(tmp_path: 
         Trust("team", frozenset({holder.fingerprint})).check_lease(holder.started, OURS)
     LeaseLine(holder.started, "team", {}, holder.link).give(SECRETS, {})
     with pytest.raises(CorruptBlob, match="for another action"):
-        holder.line.given(5, lambda: False)
+        holder.line.given(30, lambda: False)
 
 
 def test_the_command_that_the_build_wants_gets_them(tmp_path: Path) -> None:
     holder = Holder(tmp_path, "team", OURS)
     Trust("team", frozenset({holder.fingerprint})).check_lease(holder.started, OURS)
     LeaseLine(holder.started, "team", {"default": "/agent"}, holder.link).give(SECRETS, {"http_proxy": "p"})
-    assert holder.line.given(5, lambda: False) == (SECRETS, {"http_proxy": "p"}, ("default",))
+    assert holder.line.given(30, lambda: False) == (SECRETS, {"http_proxy": "p"}, ("default",))
 
 
 # streams that break
@@ -127,7 +131,7 @@ def test_the_command_that_the_build_wants_gets_them(tmp_path: Path) -> None:
 def test_a_step_hears_that_its_connection_is_gone_with_the_stream_and_makes_another(holder: Holder, tmp_path: Path) -> None:
     assert holder.client is not None
     holder.client.give({}, {})
-    assert holder.line.given(5, lambda: False) is not None
+    assert holder.line.given(30, lambda: False) is not None
     path = holder.line.agents(["default"], str(tmp_path / "agents"))["default"]
     with Ssh(path) as ssh, Ssh(path) as other:
         assert (ssh.ask(b"one"), other.ask(b"one")) == (b"ONE", b"ONE")
@@ -143,19 +147,19 @@ def test_a_step_hears_that_its_connection_is_gone_with_the_stream_and_makes_anot
 def test_what_is_lost_with_the_stream_of_the_build_does_not_leave_the_step_waiting(holder: Holder, tmp_path: Path) -> None:
     assert holder.client is not None
     holder.client.give({}, {})
-    assert holder.line.given(5, lambda: False) is not None
+    assert holder.line.given(30, lambda: False) is not None
     path = holder.line.agents(["default"], str(tmp_path / "agents"))["default"]
     with Ssh(path) as ssh:
         build, holder.client = holder.client, None  # what comes now is on its way by a stream that breaks
         asked = threading.Thread(target=lambda: answers.append(ssh.ask(b"lost")))
         answers: list[bytes] = []
         asked.start()
-        asked.join(0.3)
+        assert holder.lost.wait(30)
         assert asked.is_alive()
         holder.client = build
         build.begin_again()
         holder.line.take(pb.Sealed(lease="boot.1", channel="ssh:", end=True))  # as the server says when the build is back
-        asked.join(5)
+        asked.join(30)
         assert answers == [b""]
     with Ssh(path) as ssh:
         assert ssh.ask(b"two") == b"TWO"
@@ -164,7 +168,7 @@ def test_what_is_lost_with_the_stream_of_the_build_does_not_leave_the_step_waiti
 def test_a_build_whose_stream_broke_ends_connections_and_takes_new_ones(holder: Holder, tmp_path: Path) -> None:
     assert holder.client is not None
     holder.client.give({}, {})
-    assert holder.line.given(5, lambda: False) is not None
+    assert holder.line.given(30, lambda: False) is not None
     path = holder.line.agents(["default"], str(tmp_path / "agents"))["default"]
     with Ssh(path) as ssh:
         assert ssh.ask(b"one") == b"ONE"
@@ -191,4 +195,4 @@ def test_secrets_that_were_lost_come_again(holder: Holder, arrived: int) -> None
     assert lost == messages[arrived:]
     for sealed in messages:
         holder.line.take(sealed)
-    assert holder.line.given(5, lambda: False) == (secrets, {}, ())
+    assert holder.line.given(30, lambda: False) == (secrets, {}, ())

@@ -45,6 +45,7 @@ def test_nobody_writes_a_result_by_a_lease_that_was_never_given(fleet: Scheduled
     liar = fleet.worker("liar", leases=[held(made_up)])
     assert refused(liar, made_up)
     liar.close()
+    fleet.wait_for(lambda: "liar" not in {each.name for each in fleet.state().workers if each.state == "ready"})
     victim, honest = fleet.build(), fleet.worker("honest").joined()
     victim.execute(K)
     honest.done(honest.lease())

@@ -13,6 +13,7 @@ import pytest
 from buildgraph.v1 import fleet_pb2 as pb
 from scheduled import Scheduled, held, key
 
+from worker.fleet.limits import LEASE_SECONDS
 from worker.fleet.protocol import VERSION
 
 K = key(1)
@@ -123,7 +124,7 @@ def test_a_build_that_asks_for_nothing_more_gets_what_it_asked_for_and_ends_well
     build.requests.put(None)
     worker.done(worker.lease())
     assert build.take("done").key == K
-    assert build.ended.wait(5)
+    assert build.ended.wait(60)
     assert build.error is None
     assert not fleet.state().builds
 
@@ -190,10 +191,11 @@ def test_leases_that_are_renewed_live_on(fleet: Scheduled) -> None:
     build.execute(K)
     lease = worker.lease()
     build.take("started")
+    leases = fleet.service.desk.scheduler._book.leases
     for _ in range(4):
         fleet.clock.ahead += 8
         worker.send(renewal=pb.WorkerMessage.Renewal(leases=[lease.lease]))
-        time.sleep(0.4)
+        fleet.wait_for(lambda: leases[lease.lease].expires > fleet.clock() + LEASE_SECONDS - 8)
     assert build.none("queued", again=True)
     worker.done(lease)
     assert build.take("done")
@@ -249,7 +251,7 @@ def test_a_worker_that_drains_finishes_and_takes_nothing_new(fleet: Scheduled) -
     worker.done(lease)
     worker.take("settled")
     worker.requests.put(None)
-    assert worker.ended.wait(5)
+    assert worker.ended.wait(60)
     assert worker.error is None
     assert not fleet.state().workers
 
