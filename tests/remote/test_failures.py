@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import re
+import subprocess
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -47,7 +49,7 @@ def test_a_remote_that_is_down_is_one_warning_and_a_build(machine: MakeMachine) 
     assert len(warnings(ran)) == 1
     assert NOBODY in warnings(ran)[0]
     assert "the build goes on without it" in warnings(ran)[0]
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60
 
 
 @pytest.mark.slow
@@ -58,7 +60,7 @@ def test_a_remote_that_never_answers_is_left_after_seconds(machine: MakeMachine,
     ran = alone.build(alone.project(STEPS, {"source": "x"})).ok()
     assert len(ran.executed) == 5
     assert len(warnings(ran)) == 1
-    assert time.monotonic() - started < 25
+    assert time.monotonic() - started < 55
 
 
 def test_what_could_not_be_published_the_next_build_publishes(machine: MakeMachine, server: CacheServer) -> None:
@@ -71,16 +73,18 @@ def test_what_could_not_be_published_the_next_build_publishes(machine: MakeMachi
 
 
 @pytest.mark.slow
-def test_a_remote_that_goes_away_while_a_step_runs(machine: MakeMachine, server: CacheServer, proxy: Proxy, tmp_path: Path) -> None:
+def test_a_remote_that_goes_away_while_a_step_runs(machine: MakeMachine, server: CacheServer, proxy: Proxy) -> None:
     """The build finds it there, and cannot publish any more."""
     alone = machine("a", remote=proxy.url)
-    flag = tmp_path / "flag"
-    context = alone.project("FROM busybox\nRUN sleep 2; echo x > /x\nRUN echo y > /y\n")
-
-    import threading
+    length = "5.0731"  # tells its process from others
+    context = alone.project(f"FROM busybox\nRUN sleep {length}; echo x > /x\nRUN echo y > /y\n")
 
     def cut() -> None:
-        time.sleep(1.5)
+        until = time.monotonic() + 60
+        while subprocess.run(["pgrep", "-f", f"^sleep {length}$"], stdout=subprocess.DEVNULL, check=False).returncode:
+            if time.monotonic() > until:
+                return
+            time.sleep(0.05)
         proxy.refuse = True
         for each in list(proxy._open):
             each.close()
@@ -89,9 +93,9 @@ def test_a_remote_that_goes_away_while_a_step_runs(machine: MakeMachine, server:
     thread.start()
     ran = alone.build(context).ok()
     thread.join()
-    assert not flag.exists()
+    assert proxy.refuse
     assert len(ran.executed) == 3
-    assert len(warnings(ran)) <= 1
+    assert len(warnings(ran)) == 1
 
 
 @pytest.mark.slow
