@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).resolve().parents[2]
-JOIN_SECONDS = 20.0
+JOIN_SECONDS = 90.0
 BASE = "FROM scratch AS base\nCOPY --from=busybox / /\nFROM base"
 
 
@@ -47,7 +48,7 @@ class Joined:
     def stop(self, number: int = signal.SIGTERM) -> int:
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.process.wait(90)
 
     def end(self) -> None:
         if self.process.poll() is None:
@@ -127,7 +128,18 @@ class Cluster:
                     remove_tree(str(store))
 
 
-def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
+def of_files(place: Path, look: Callable[[Path], Any]) -> dict[Path, Any]:
+    """What `look` says of each regular file below a place, from which files may go meanwhile."""
+    found = {}
+    for directory, _, names in os.walk(place):
+        for path in (Path(directory, name) for name in names):
+            with contextlib.suppress(FileNotFoundError):
+                if stat.S_ISREG(path.lstat().st_mode):
+                    found[path] = look(path)
+    return found
+
+
+def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "it never came so far"

@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from cluster import BASE, Cluster, places, until
+from cluster import BASE, Cluster, of_files, places, until
 from orders import Made, Orders
 from serving import make_token
 
@@ -133,7 +133,7 @@ def test_without_a_word_of_the_server_each_worker_has_its_own(tmp_path: Path, bu
 
 
 def large_ones(store: Path) -> list[Path]:
-    return [path for path in (store / "blobs").rglob("*") if path.is_file() and path.stat().st_size > 2_900_000]
+    return [path for path, status in of_files(store / "blobs", Path.stat).items() if status.st_size > 2_900_000]
 
 
 @pytest.mark.slow
@@ -173,7 +173,7 @@ def test_a_snapshot_that_is_damaged_costs_time_and_nothing_else(sharing: Cluster
 @pytest.mark.slow
 def test_what_a_step_uses_is_published_once_nobody_does(sharing: Cluster, build: Orders, base: Made) -> None:
     w1, w2 = sharing.workers
-    long = build.run("sleep 3; echo long >> /c/f", [base.layer], cache("deps"))
+    long = build.run("sleep 12; echo long >> /c/f", [base.layer], cache("deps"))
     build.take("started", long)
     time.sleep(1)
     ran(build, base, "echo short >> /c/f", cache("deps"))
