@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from cache.server.access import Scope
 
-SECONDS = 10.0
+SECONDS = 60.0
 """For anything that is expected to come."""
 SOON = 0.3
 """For what is expected not to come."""

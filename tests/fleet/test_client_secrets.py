@@ -77,11 +77,11 @@ class Worker:
         self.out.put(sealed)
 
     def wait_for_room(self) -> bool:
-        return self.has_room.wait(5)
+        return self.has_room.wait(30)
 
 
     def next(self) -> tuple[str, bytes | None]:
-        sealed = self.out.get(timeout=5)
+        sealed = self.out.get(timeout=30)
         return sealed.channel, None if sealed.end else self.lease.open(sealed)
 
     def say(self, channel: str, data: bytes) -> None:

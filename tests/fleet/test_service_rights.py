@@ -92,7 +92,7 @@ def test_another_key_does_not_get_the_name_of_a_worker_that_is_there(fleet: Sche
     build.execute(K)
     assert first.lease()
     first.call.cancel()
-    assert first.ended.wait(5)
+    assert first.ended.wait(60)
     assert fleet.worker(identity=thief).failure()[0] is grpc.StatusCode.ALREADY_EXISTS
     fleet.clock.ahead += 100  # it does not come back
     fleet.wait_for(lambda: not fleet.state().workers)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from worker.action import Order
     from worker.fleet.sealing import ClientSeal
 
-SECONDS = 10.0
+SECONDS = 60.0
 KEY = "ab" * 32
 
 
