@@ -40,7 +40,7 @@ def wire(own: Cluster) -> Iterator[Tap]:
 def sends(wire: Tap) -> None:
     """Wait until the upload has begun."""
     before = len(wire.heard)
-    until(lambda: len(wire.heard) > before + (1 << 20), 30)
+    until(lambda: len(wire.heard) > before + (1 << 20))
 
 
 @needs_root

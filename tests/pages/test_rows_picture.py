@@ -7,6 +7,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
+import pytest
 from records import EVIL, build, node
 from surfing import get, publish
 
@@ -103,6 +104,7 @@ def test_evil_records_stay_inside() -> None:
         assert x + width <= 100.001
 
 
+@pytest.mark.alone
 def test_of_many_steps_the_longest_are_drawn_and_it_takes_no_time() -> None:
     steps = [node(f"s.{number}", f"s.{number - 1}", seconds=1.0 + number % 7, started=float(number), worker=f"w{number % 900}") for number in range(2_000)]
     began = time.process_time()
