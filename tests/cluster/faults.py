@@ -135,9 +135,9 @@ def kill_both(at: Struck) -> Callable[[], None]:
     return _nothing
 
 
-CUT_OFF = 30.0
+CUT_OFF = 48.0
 """Until a build leaves a server alone whose wire was cut without a word: 13 s until that is noticed by the keepalive of
-its connection, and 12 s until the scheduler counts as lost, with a pause; 40 s and 60 s for users (hasty.py)."""
+its connection, and 30 s until the scheduler counts as lost, with a pause; 40 s and 60 s for users (hasty.py)."""
 FIRST = frozenset((0,))
 KINDS = (
     Kind("kill -9 of a worker", kill_worker, 10),
@@ -152,10 +152,10 @@ KINDS = (
     Kind("a worker is cut off for 10 s", cut("worker", 10), 2, seconds=10),
     Kind("a worker is cut off for good", cut("worker", 0), 3, seconds=15),
     Kind("a client is cut off for 1 s", cut("client", 1), 3),
-    Kind("a client is cut off for 10 s", cut("client", 10), 2, good=False, seconds=30),
-    Kind("a client is cut off for good", cut("client", 0), 1, good=False, seconds=60),
+    Kind("a client is cut off for 10 s", cut("client", 10), 2, good=False, seconds=48),
+    Kind("a client is cut off for good", cut("client", 0), 1, good=False, seconds=78),
     Kind("the server is cut off for 1 s", cut("server", 1), 3),
-    Kind("the server is cut off for 10 s", cut("server", 10), 2, good=False, seconds=30),
+    Kind("the server is cut off for 10 s", cut("server", 10), 2, good=False, seconds=48),
     Kind("the server is cut off for good", cut("server", 0), 1, good=False, seconds=CUT_OFF),
-    Kind("the server is gone for good", lose_server, 1, good=False, seconds=60),
+    Kind("the server is gone for good", lose_server, 1, good=False, seconds=78),
 )

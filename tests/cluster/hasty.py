@@ -17,13 +17,13 @@ from worker.fleet import limits
 def hurry(lease: float) -> None:
     """Before anything else is imported that takes these times."""
     limits.LEASE_SECONDS, limits.RENEW_SECONDS = lease, lease / 5
-    # On a busy machine programs need a while to be there, whatever is waited for.
-    limits.NOBODY_SECONDS, limits.ORPHAN_SECONDS = 2.5 * lease, 3 * lease
+    # Nobody is given up while a server or a worker starts again, which takes seconds on a slow machine with much to do.
+    limits.NOBODY_SECONDS, limits.ORPHAN_SECONDS = max(25.0, 2.5 * lease), 3 * lease
     for module in (cache.remote.caller, cache.server.server):
         module._OPTIONS = tuple((name, _sooner(name, value)) for name, value in module._OPTIONS)
     from compiler.fleet import link
 
-    link.Link.__init__.__defaults__ = (3 * lease, *link.Link.__init__.__defaults__[1:])
+    link.Link.__init__.__defaults__ = (max(30.0, 3 * lease), *link.Link.__init__.__defaults__[1:])
 
 
 def shift_clock(seconds: float) -> None:
