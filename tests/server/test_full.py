@@ -68,7 +68,7 @@ def test_a_full_namespace_does_not_keep_the_server_busy(
     time.sleep(1)  # what a start costs is another matter
     before = computed(serving)
     assert meet_the_limit(client, "q/1") > 30
-    assert computed(serving) - before < 0.25 * SECONDS
+    assert computed(serving) - before < 0.6 * SECONDS, "one that does not rest takes all of it"
     with Refusal() as refused:
         client.put(os.urandom(900_000), "q/1")
     assert "q/1' is full" in refused.text
