@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import json
 import os
 import select
@@ -198,8 +199,8 @@ class _Keeper:
             for view in request["views"]:
                 target = os.path.join(step, view["name"])
                 os.mkdir(target)
-                self._mount_view(view, target)
                 mounted.append(target)
+                self._mount_view(view, target)
             for name, (number, mode, uid, gid) in request["files"].items():
                 _copy(fds[number], os.path.join(step, name), mode, uid, gid)
             pid = os.posix_spawn(
@@ -229,7 +230,12 @@ class _Keeper:
             if len(lowers) == 1:
                 # overlayfs wants two layers if none can be written.
                 mounts.mount(lowers[0], target, None, mounts.MS_BIND)
-                mounts.restrict(target, attributes)
+                try:
+                    mounts.restrict(target, attributes)
+                except OSError as error:
+                    # Linux 5.11, or an old filter of system calls around us: then only the runtime makes it read-only.
+                    if error.errno not in (errno.ENOSYS, errno.EPERM):
+                        raise
                 return
         else:
             options += [("upperdir", view["upper"]), ("workdir", view["work"])]
@@ -305,8 +311,11 @@ class _Keeper:
 
     def _clear(self, step: str, mounted: list[str]) -> None:
         for target in reversed(mounted):
-            with contextlib.suppress(OSError):
+            try:
                 mounts.unmount(target)
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # nothing is mounted there, as mounting failed
+                    return  # through what is, the files of a layer would be removed
         shutil.rmtree(step, ignore_errors=True)
 
 

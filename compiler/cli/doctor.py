@@ -101,8 +101,8 @@ def _remote(remote: RemoteSettings) -> Finding:
 def _kernel() -> Finding:
     release = os.uname().release
     numbers = [int(part) for part in release.split("-")[0].split(".")[:2] if part.isdigit()]
-    if numbers < [5, 12]:
-        return Finding("bad", "kernel", f"Linux {release}", "Linux 5.12 or newer is needed")
+    if numbers < [5, 11]:
+        return Finding("bad", "kernel", f"Linux {release}", "Linux 5.11 or newer is needed")
     if numbers < [6, 12]:
         return Finding("note", "kernel", f"Linux {release}: it extracts layers; 6.12 or newer mounts them as they are")
     return Finding("ok", "kernel", f"Linux {release}")

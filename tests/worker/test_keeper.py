@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -115,6 +116,23 @@ def test_a_view_without_an_upper_cannot_be_written(keeper: Keeper, tmp_path: Pat
     assert "Read-only file system" in text
     assert (tmp_path / "lower0/a").read_text() == "0\n"
     assert text.startswith("0\n")
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS])
+def test_a_view_that_cannot_be_made_read_only_leaves_its_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def fail(target: str, attributes: int) -> None:
+        raise OSError(number, "it will not")
+
+    monkeypatch.setattr("worker.mounts.restrict", fail)
+    opened = Keeper(str(tmp_path / "keeper"), userxattr=False, cgroups=False)
+    views = [view(tmp_path, "echo 0 > a", writable=False)]
+    if number == errno.ENOSYS:  # an old kernel: the runtime makes it read-only
+        assert run(opened, ["/bin/sh", "-c", "cat {step}/rootfs/a"], views) == (0, "0\n")
+    else:
+        with pytest.raises(EnvironmentProblem, match="it will not"):
+            run(opened, ["/bin/true"], views)
+    opened.close()
+    assert (tmp_path / "lower0/a").read_text() == "0\n"
 
 
 def test_hundreds_of_layers(keeper: Keeper, tmp_path: Path) -> None:
