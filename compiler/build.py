@@ -196,7 +196,8 @@ class Builder:
         alone = fleet is None or not fleet.has_workers
         if alone or self._agents is None:
             self._prepare_to_run(options, library, runs=runs and alone)
-        if any(piece.provisional for piece in pieces) and not runs:
+        some = any(isinstance(node.definition, Run) for piece in pieces for node in piece.session.graph)
+        if any(piece.provisional for piece in pieces) and some and not runs:
             self._prepare_early(options, library)  # it may turn out that a RUN has to be executed all the same
         agents = self._agents.sockets if self._agents is not None else {}
         # From here on there are threads, and nothing forks any more.
@@ -287,10 +288,12 @@ class Builder:
             self._team.contact(lambda: self._prepare_early(session.options, library))
 
     def leave_remote(self) -> None:
-        """Make the rest without the cache server, which has too little of what it promises."""
-        if self._remote is not None:
-            origin = self._remote.settings.origin
-            self._remote.give_up(RemoteError(f"the remote {origin} has too little of what it promised"))
+        """Make the rest without the cache server, which has too little of what it promises; unless its fleet counts."""
+        fleet = self._fleet is not None and self._fleet.has_workers
+        if self._remote is None or self._remote.off or fleet or self._unready or self._choice.local_slots == 0:
+            return
+        origin = self._remote.settings.origin
+        self._remote.give_up(RemoteError(f"the remote {origin} has too little of what it promised"))
 
     def publish(self, *, ok: bool) -> None:
         """Give the cache server what it has not, and wait for that. ok: whether the build ended well."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from blake3 import blake3
 
 from cache import encoding
-from cache.errors import DefinitionError
+from cache.errors import DefinitionError, RemoteError
 from cache.recipe import FINGERPRINT, Ground
 from compiler.graph import ROOTFS, ImageSource
 from worker.operation import Copy, Pattern, Run
@@ -50,7 +50,7 @@ class Grounds:
             return False
         try:
             return _key(self._keys.facts(node, ground.number, layers, self._library)) == ground.seen
-        except DefinitionError:
+        except (DefinitionError, RemoteError):
             return False
 
     def _numbers(self, node: Node) -> list[int]:

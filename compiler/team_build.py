@@ -68,7 +68,7 @@ class TeamBuild:
         for session in sessions:
             graph, known = session.graph, session.known().results
             steps = [node for node in graph if node.is_step and node.id in needed(graph, known)]
-            runs = runs or any(isinstance(node.definition, Run) for node in steps)
+            runs = runs or any(isinstance(node.definition, Run) for node in graph)
             absent = [node for node in steps if node.id not in known]
             if absent:
                 missing = True
@@ -78,7 +78,7 @@ class TeamBuild:
             if takes_out and any(self.needs_contact(_image_of(session)) for session in sessions):
                 self.contact(prepare_to_run)
             return
-        # Also where all that runs programs is known: what a server promised it may not have any more.
+        # Also where what runs programs is known, or not needed: what a server promised it may not have any more.
         self.contact(prepare_to_run if runs else lambda: None)
         self.remote.ask(recipes, bases=bases)
 

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MOST_TURNS = 5
-"""How often a build begins again because layers are gone that were promised; each turn promises fewer."""
+MOST_TURNS = 10
+"""How often a build is made because layers are gone that were promised; each turn promises fewer, the last two none."""
 
 
 def _parser() -> Parser:
@@ -148,11 +148,12 @@ def _build(
 
 def _until_there(make: Callable[[], T], leave_remote: Callable[[], None]) -> T:
     """Make it; again if a layer that the cache server promised is not there, or what was known turns out not to hold.
-    The last time nothing is promised."""
-    for _ in range(MOST_TURNS - 1):
+    Raises one of these in the end, if the server could not be left."""
+    for turn in range(MOST_TURNS - 1):
+        if turn == MOST_TURNS - 2:
+            leave_remote()
         with contextlib.suppress(LayerGone, Contradicted):
             return make()
-    leave_remote()
     return make()
 
 
