@@ -5,7 +5,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 user=buildgraph-test-$$
 place=$(mktemp -d /var/tmp/buildgraph-rootless.XXXXXX)
-as_user() { runuser -u "$user" -- env -i HOME="$place/home" USER="$user" LANG=C.UTF-8 \
+as_user() { runuser -u "$user" -- env -i HOME="$place/home" USER="$user" LANG=C.UTF-8 XDG_RUNTIME_DIR="$place/run" \
   PATH="$place/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" "$@"; }
 clean() { pkill -KILL -u "$user" || true; userdel "$user" 2>/dev/null || true; rm -rf "$place"; }
 trap clean EXIT
@@ -15,12 +15,13 @@ python=/usr/bin/python3
 [ -x "$python" ] && "$python" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || {
   apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3 python3-venv >/dev/null; }
 mkdir -m 755 "$place/source" && chmod 755 "$place"
+install -d -m 700 "$place/run"
 useradd --create-home --home-dir "$place/home" --shell /bin/bash "$user"
 grep -q "^$user:" /etc/subuid || usermod --add-subuids 200000-265535 --add-subgids 200000-265535 "$user"
 (cd "$here" && git ls-files -z | tar --null --files-from=- -cf -) | tar -C "$place/source" -xf -
 "$python" -m venv "$place/venv"
 "$place/venv/bin/pip" install --retries 10 --quiet --disable-pip-version-check --editable "$place/source[dev]"
-chown -R "$user" "$place/source" "$place/home"
+chown -R "$user" "$place/source" "$place/home" "$place/run"
 
 echo "== what the doctor says"
 as_user buildgraph doctor

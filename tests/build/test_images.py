@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import time
 import urllib.request
@@ -15,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.cache.real_registry import docker_registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,31 +29,17 @@ DOCKERFILE = (
 
 
 def output(*command: str | Path) -> str:
-    return subprocess.run([*map(str, command)], capture_output=True, check=True, text=True).stdout
+    done = subprocess.run([*map(str, command)], capture_output=True, check=False, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[str]:
     """A real registry on loopback: `127.0.0.1:PORT`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    config = tmp_path / "registry.yml"
-    config.write_text(
-        f"version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {tmp_path / 'registry'}\n"
-        f"  delete:\n    enabled: true\nhttp:\n  addr: 127.0.0.1:{port}\n"
-    )
-    process = subprocess.Popen(["docker-registry", "serve", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 60
-    while True:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            break
-        assert process.poll() is None, "the registry ended"
-        assert time.monotonic() < until, "the registry does not listen"
-        time.sleep(0.05)
-    yield f"127.0.0.1:{port}"
-    process.terminate()
-    process.wait()
+    (tmp_path / "registry").mkdir()
+    with docker_registry(tmp_path / "registry") as address:
+        yield address
 
 
 def blobs_of(registry: str, repository: str, tag: str) -> dict[str, Any]:

@@ -44,25 +44,32 @@ def repository(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     git(work, "add", ".")
     git(work, "commit", "-q", "-m", "first")
     git(work, "tag", "-a", "v1", "-m", "v1")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    daemon = subprocess.Popen(
-        ["git", "daemon", f"--base-path={tmp_path / 'served'}", "--export-all", "--reuseaddr", "--listen=127.0.0.1", f"--port={port}", "--enable=upload-pack"],
-        env={**ENV, "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    until = time.monotonic() + 60
-    while True:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+    for _ in range(5):  # somebody else may take the port before it does
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        daemon = subprocess.Popen(
+            ["git", "daemon", f"--base-path={tmp_path / 'served'}", "--export-all", "--reuseaddr", "--listen=127.0.0.1", f"--port={port}", "--enable=upload-pack"],
+            env={**ENV, "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        if listens(daemon, port):
             break
-        assert daemon.poll() is None, "git daemon ended"
-        assert time.monotonic() < until, "git daemon does not listen"
-        time.sleep(0.05)
+    assert daemon.poll() is None, "git daemon does not listen"
     yield f"git://127.0.0.1:{port}/project", work
     with contextlib.suppress(ProcessLookupError):
         os.killpg(daemon.pid, 15)
     daemon.wait()
+
+
+def listens(daemon: subprocess.Popen[bytes], port: int) -> bool:
+    """Once it does: true."""
+    until = time.monotonic() + 60
+    while daemon.poll() is None and time.monotonic() < until:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def test_add_from_git(each_way: Program, repository: tuple[str, Path]) -> None:

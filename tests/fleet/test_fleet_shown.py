@@ -38,11 +38,15 @@ def on_terminal(program: Program, *arguments: str) -> str:
     process = subprocess.Popen(program.command(*arguments), stdout=theirs, env={**program.env, "COLUMNS": "200", "LINES": "40"})
     os.close(theirs)
     shown = b""
+    silent = threading.Timer(120, process.kill)
+    silent.start()
     with contextlib.suppress(OSError):  # as a terminal ends
         while data := os.read(ours, 65536):
             if not shown:
+                silent.cancel()
                 threading.Timer(WATCHED, process.terminate).start()
             shown += data
+    silent.cancel()
     os.close(ours)
     process.wait(20)
     return shown.decode()
