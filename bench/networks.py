@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,6 +21,8 @@ DELAY = 0.020
 RATE = 100e6
 """Bits a second in each direction."""
 DEVICE = "wire"
+QUIET_SECONDS = 5.0
+"""How long it may take until nothing moves."""
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -82,6 +85,15 @@ class Networks:
         counted = json.loads(shown)[0]["stats64"]
         return Moved(counted["rx"]["bytes"], counted["tx"]["bytes"])
 
+    def quiet(self, machine: str) -> Moved:
+        """`moved`, once nothing of what ended is on the wire: a connection's last packets come after its process."""
+        before, now = None, self.moved(machine)
+        deadline = time.monotonic() + QUIET_SECONDS
+        while now != before and time.monotonic() < deadline:
+            time.sleep(0.2)
+            before, now = now, self.moved(machine)
+        return now
+
     def _make(self, name: str) -> None:
         subprocess.run(["ip", "netns", "add", self.namespace(name)], check=True)
         self._ended.callback(subprocess.run, ["ip", "netns", "delete", self.namespace(name)], check=False)
@@ -92,6 +104,8 @@ class Networks:
         self._make(machine)
         self._wire(f"{self.namespace(machine)}:{DEVICE}", f"{self.namespace('server')}:{far}")
         for name, device, own, peer in ((machine, DEVICE, here, there), ("server", far, there, here)):
+            # No address of IPv6, which would look for routers now and then: bytes on the wire are those of builds.
+            self._ip(name, "link", "set", device, "addrgenmode", "none")
             self._ip(name, "address", "add", own, "peer", peer, "dev", device)
             self._ip(name, "link", "set", device, "up")
         self._ip(machine, "route", "add", SERVER, "via", there)

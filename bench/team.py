@@ -97,7 +97,7 @@ class Team:
 
     def build(self, machine: str, store: str, *arguments: str | Path) -> Built:
         """A build on a machine with its store of that name. Raises RuntimeError if it fails."""
-        blobs, wire, started = self.served_bytes(), self.networks.moved(machine), time.monotonic()
+        blobs, wire, started = self.served_bytes(), self.networks.quiet(machine), time.monotonic()
         done = self.call(machine, store, "build", "--remote", REMOTE, "--progress", "rawjson", *arguments)
         seconds = time.monotonic() - started
         lines = done.stderr.splitlines()
