@@ -196,8 +196,7 @@ class Builder:
         alone = fleet is None or not fleet.has_workers
         if alone or self._agents is None:
             self._prepare_to_run(options, library, runs=runs and alone)
-        some = any(isinstance(node.definition, Run) for piece in pieces for node in piece.session.graph)
-        if any(piece.provisional for piece in pieces) and some and not runs:
+        if not runs and any(piece.provisional and piece.session.graph.has_runs for piece in pieces):
             self._prepare_early(options, library)  # it may turn out that a RUN has to be executed all the same
         agents = self._agents.sockets if self._agents is not None else {}
         # From here on there are threads, and nothing forks any more.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from compiler.dockerfile.policy import NO_POLICY, Policy
 from compiler.secret_values import SecretValues
+from worker.operation import Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,6 +121,11 @@ class Graph:
 
     def __len__(self) -> int:
         return len(self._nodes)
+
+    @property
+    def has_runs(self) -> bool:
+        """Whether some step may have to run a program."""
+        return any(isinstance(node.definition, Run) for node in self)
 
     def chain(self, node_id: str) -> list[Node]:
         """The nodes whose layers make up this node's root filesystem, lowest first, ending with the node itself."""

@@ -15,7 +15,6 @@ from compiler.needs import needed
 from compiler.remote_layers import RemoteLayers
 from compiler.remote_publisher import Item, Publisher, base_item
 from worker.library import LayerLibrary
-from worker.operation import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -64,11 +63,10 @@ class TeamBuild:
     def _ask(self, sessions: Sequence[Session], prepare_to_run: Callable[[], None], *, takes_out: bool) -> None:
         recipes: set[str] = set()
         bases: set[str] = set()
-        runs = missing = False
+        missing = False
         for session in sessions:
             graph, known = session.graph, session.known().results
             steps = [node for node in graph if node.is_step and node.id in needed(graph, known)]
-            runs = runs or any(isinstance(node.definition, Run) for node in graph)
             absent = [node for node in steps if node.id not in known]
             if absent:
                 missing = True
@@ -79,7 +77,7 @@ class TeamBuild:
                 self.contact(prepare_to_run)
             return
         # Also where what runs programs is known, or not needed: what a server promised it may not have any more.
-        self.contact(prepare_to_run if runs else lambda: None)
+        self.contact(prepare_to_run if any(session.graph.has_runs for session in sessions) else lambda: None)
         self.remote.ask(recipes, bases=bases)
 
     def _drop_lost(self, sessions: Sequence[Session], *, takes_out: bool) -> bool:

@@ -23,9 +23,9 @@ def clamped(image: BuiltImage, epoch: int, library: LayerLibrary, store: Store) 
     Layers of the base image stay as they are: they do not depend on when the build ran, and their digests are known
     to registries. The new layers are kept, so that the next export does nothing. Raises StoreProblem.
     """
-    built = [layer for layer in image.layers if layer.content != layer.diff_id]
-    made = {layer.diff_id: _made_before(layer, epoch, store) for layer in built}
-    late = [layer for layer in built if made[layer.diff_id] is None and _is_late(layer, epoch, library)]
+    built = {layer.diff_id: layer for layer in image.layers if layer.content != layer.diff_id}
+    made = {diff_id: _made_before(layer, epoch, store) for diff_id, layer in built.items()}
+    late = [layer for diff_id, layer in built.items() if made[diff_id] is None and _is_late(layer, epoch, library)]
     library.fetch_all(late)  # several at a time
     made |= {layer.diff_id: _clamped(layer, epoch, library, store) for layer in late}
     layers = tuple(made.get(layer.diff_id) or layer for layer in image.layers)
