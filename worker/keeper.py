@@ -310,13 +310,14 @@ class _Keeper:
         return None if wait == float("inf") else min(wait, LONGEST_SLEEP) * 1000 + 1
 
     def _clear(self, step: str, mounted: list[str]) -> None:
+        stands = False
         for target in reversed(mounted):
             try:
                 mounts.unmount(target)
             except OSError as error:
-                if error.errno != errno.EINVAL:  # nothing is mounted there, as mounting failed
-                    return  # through what is, the files of a layer would be removed
-        shutil.rmtree(step, ignore_errors=True)
+                stands |= error.errno != errno.EINVAL  # nothing is mounted there, as mounting failed
+        if not stands:  # through what does, the files of a layer would be removed
+            shutil.rmtree(step, ignore_errors=True)
 
 
 def _copy(source: int, target: str, mode: int, uid: int, gid: int) -> None:
