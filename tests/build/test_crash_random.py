@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from test_crash import BASE, processes_with, wait_for
 
+from bench.run import YARD, yard
 from cache.lmdb_store import LmdbStore
 from cache.verify import verify
 
@@ -25,8 +26,7 @@ TRIES = 300
 """Some end before their moment has come, on a fast machine more of them: their kind has its next moment a little sooner."""
 SEED = 20
 KINDS = {"build": (0.05, 0.5), "prune": (0.08, 0.25), "publish": (0.1, 0.4)}
-"""Seconds after the start between which the moment is, where starting Python takes START."""
-START = 0.1
+"""Seconds after the start between which the moment is, where starting Python takes YARD."""
 PUBLISH = """
 import os, sys, time
 from cache import encoding
@@ -74,9 +74,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_store(program: Program) -> None:
     program.build(kept, "-t", "kept:1").ok()
     committed = results(program)
     killed = dict.fromkeys(KINDS, 0)
-    began = time.monotonic()
-    subprocess.run([sys.executable, "-c", "import cache.lmdb_store, compiler.cli.build"], cwd=ROOT, check=True)
-    pace = max(1.0, (time.monotonic() - began) / START)
+    pace = max(1.0, yard() / YARD)
     spans = {kind: (first * pace, last * pace) for kind, (first, last) in KINDS.items()}
     for number in range(TRIES):
         kind = list(KINDS)[number % len(KINDS)]
