@@ -54,7 +54,6 @@ NOT_FOR_NOTHING = (
 MACHINE_PATHS = re.compile(r"/(?:root|work|Users)/|/home/(?!app\b)")
 """Places of a developer's own machine. /home/app is the home of the test image's user."""
 ALLOWED_PATHS = {
-    "examples/demo/Dockerfile": "/work/",  # a WORKDIR of the example
     "tests/rootless.sh": "/home/",  # "$place/home/…"
 }
 

@@ -14,8 +14,7 @@ own_apt() {
     apt-get -qq -o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/dev/null \
         -o "Dir::State::Lists=$work/lists" -o "Dir::Cache=$work/cache" -o APT::Sandbox::User= "$@"
 }
-# Mirrors fail for a moment at times.
-thrice() { "$@" || { sleep 10 && "$@"; } || { sleep 30 && "$@"; }; }
+. "$here/thrice.sh"
 # apt takes a part of the lists for a success otherwise.
 thrice own_apt -o APT::Update::Error-Mode=any update
 cd "$work/tarball"

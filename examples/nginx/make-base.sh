@@ -7,8 +7,7 @@ directory=$(realpath -m "$1")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# Mirrors fail for a moment at times.
-thrice() { "$@" || { sleep 10 && "$@"; } || { sleep 30 && "$@"; }; }
+. "$here/thrice.sh"
 
 . /etc/os-release
 suite=$VERSION_CODENAME
