@@ -33,6 +33,8 @@ BEAT_SECONDS = 0.1
 """How often logs are sent on, and is looked what is due."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 """Seconds before a stream that broke is opened again: twice as long each time, more or less."""
+SIGNAL_SECONDS = 0.5
+"""Until a signal is handled that the kernel gave to another thread than the main one."""
 STOP_SECONDS = 5.0
 """For killed steps to be gone and leases to be given back."""
 MOST_TOLD = 45_000
@@ -81,7 +83,11 @@ class Agent:
         beat.start()
         connection.start()
         while True:
-            order = self._orders.get()
+            try:
+                # Not for ever: a signal that another thread got is not handled before this one wakes.
+                order = self._orders.get(timeout=SIGNAL_SECONDS)
+            except queue.Empty:
+                continue
             if order == "drain":
                 self._drain()
             elif order == "drained":
